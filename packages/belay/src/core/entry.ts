@@ -1,0 +1,147 @@
+// The ledger's entries: what is written down, in which shape. Every entry has `v`, `type`, `id`,
+// `index` and `ts`; one that belongs to a run has `run` and `seq`, which counts that run's entries
+// from 1 without a gap. Bodies and secrets are never in an entry.
+
+import type { CallKind, EffectClass, Mode } from './call.ts';
+import type { CallId, EntryId, RunId } from './ids.ts';
+import type { DenyCode, Step, Told } from './verdict.ts';
+
+export const ENTRY_VERSION = 1;
+
+export interface CallHead {
+  readonly call: CallId;
+  readonly kind: CallKind;
+  readonly agent: string;
+  readonly env: string;
+  readonly mode: Mode;
+  readonly method: string;
+  readonly scheme: 'http' | 'https';
+  readonly host: string;
+  readonly port: number;
+  readonly path: string;
+  /** Names of the query's keys; values may be secret and are left out. */
+  readonly queryKeys?: readonly string[];
+  readonly effect: EffectClass;
+  readonly reasons: readonly string[];
+  readonly body: {
+    readonly kind: 'none' | 'buffered' | 'streamed';
+    readonly sizeBytes?: number;
+    readonly sha256?: string;
+  };
+  readonly retryOf?: CallId;
+}
+
+/** Written before the effect (I2). */
+export interface Intent extends CallHead {
+  readonly type: 'intent';
+  readonly run: RunId;
+  readonly policies: readonly string[];
+  /** Names of the credentials that are injected; never their values. */
+  readonly credentials: readonly string[];
+  readonly reserved: { readonly calls: number; readonly bytes: number };
+}
+
+/** A refused call, with what the agent was told. */
+export interface DenialEntry extends CallHead {
+  readonly type: 'denial';
+  readonly run: RunId;
+  readonly step: Step;
+  readonly code: DenyCode;
+  readonly reason: string;
+  readonly policies: readonly string[];
+  readonly told: Told;
+}
+
+/** What became of an intent. */
+export interface Outcome {
+  readonly type: 'outcome';
+  readonly run: RunId;
+  readonly call: CallId;
+  readonly status?: number;
+  readonly error?: { readonly code: string; readonly reason: string };
+  readonly sentBytes: number;
+  readonly sentSha256?: string;
+  readonly receivedBytes: number;
+  readonly receivedSha256?: string;
+  readonly durationMs: number;
+}
+
+/** Written by recovery for an intent that has no outcome: whether the effect happened is unknown. */
+export interface OutcomeUnknown {
+  readonly type: 'outcome.unknown';
+  readonly run: RunId;
+  readonly call: CallId;
+  readonly intentIndex: number;
+}
+
+export interface RunOpen {
+  readonly type: 'run.open';
+  readonly run: RunId;
+  readonly agent: string;
+  readonly env: string;
+  readonly mode: Mode;
+  readonly command: readonly string[];
+  readonly workdir: string;
+  readonly uid: number;
+  readonly config: string;
+  readonly grants: readonly string[];
+  readonly caps: { readonly calls?: number; readonly bytes?: number };
+}
+
+export interface RunClose {
+  readonly type: 'run.close';
+  readonly run: RunId;
+  readonly reason: string;
+  readonly status?: number;
+  readonly calls: number;
+  readonly denials: number;
+  readonly bytes: number;
+}
+
+/** Something that a run tried below HTTP and that was refused: a DNS query of a kind that we do not
+ * answer, a raw connection, bytes that are not the protocol. */
+export interface NetDenial {
+  readonly type: 'net.denial';
+  readonly run: RunId;
+  readonly host: string;
+  readonly port: number;
+  readonly reason: string;
+}
+
+/** A change of Belay's own state. */
+export interface StateEntry {
+  readonly type:
+    | 'daemon.start'
+    | 'daemon.stop'
+    | 'ledger.recovered'
+    | 'config.load'
+    | 'guard.acknowledged'
+    | 'guard.lost'
+    | 'guard.frozen'
+    | 'guard.thawed'
+    | 'stop.set';
+  readonly run?: RunId;
+  readonly detail: { readonly [key: string]: string | number | boolean | readonly string[] };
+}
+
+export type EntryBody =
+  | Intent
+  | DenialEntry
+  | Outcome
+  | OutcomeUnknown
+  | RunOpen
+  | RunClose
+  | NetDenial
+  | StateEntry;
+
+/** An entry as it stands in the ledger. */
+export type Entry = EntryBody & {
+  readonly v: typeof ENTRY_VERSION;
+  readonly id: EntryId;
+  /** Position in the ledger, from 0. */
+  readonly index: number;
+  /** Milliseconds since the epoch. */
+  readonly ts: number;
+  /** Position among the run's entries, from 1. */
+  readonly seq?: number;
+};
