@@ -1,0 +1,90 @@
+// What belay.jsonc says, parsed: the shapes that the rest of Belay works with. Hosts are canonical,
+// sizes are bytes, times are milliseconds, references are checked. Secrets are references only.
+
+import type { Mode } from '../core/call.ts';
+import type { Host } from '../core/target.ts';
+import type { AllowEntry } from './allow.ts';
+
+export interface CapsConfig {
+  readonly calls?: number;
+  readonly bytes?: number;
+}
+
+export interface AgentConfig {
+  readonly name: string;
+  /** Where a run of this agent goes when none is named. */
+  readonly environment: string;
+}
+
+/** What one agent may do in one environment; no two grants share both. */
+export interface GrantConfig {
+  /** `belay.jsonc:7:5`. */
+  readonly origin: string;
+  readonly agent: string;
+  readonly environment: string;
+  readonly allow: readonly AllowEntry[];
+  readonly state: 'active' | 'under review';
+  readonly mode: Mode;
+  /** Milliseconds since the epoch. */
+  readonly expiresAt?: number;
+  readonly caps: CapsConfig;
+}
+
+export type SecretSource =
+  | { readonly kind: 'env'; readonly name: string }
+  | { readonly kind: 'file'; readonly path: string };
+
+export interface CredentialConfig {
+  readonly name: string;
+  readonly origin: string;
+  readonly from: SecretSource;
+  readonly environment: string;
+  readonly host: Host;
+  /** Upper case. */
+  readonly methods: readonly string[];
+  readonly paths: readonly string[];
+  readonly allowsPath: (path: string) => boolean;
+  /** Lower case. */
+  readonly header: string;
+  /** `{}` stands for the value. */
+  readonly format: string;
+  readonly variable?: string;
+}
+
+/** Where a name really goes, instead of what DNS says. */
+export interface UpstreamConfig {
+  readonly host: Host;
+  /** An address, never a name. */
+  readonly address: Host;
+  readonly port: number;
+  readonly scheme: 'http' | 'https';
+  /** File of the authority that signs the upstream, as written. */
+  readonly authorityFile?: string;
+  /** Its certificates in PEM; present when the configuration came in a bundle. */
+  readonly authority?: string;
+}
+
+export interface PolicyText {
+  /** As people find it: `policies/web.cedar`. */
+  readonly file: string;
+  readonly text: string;
+}
+
+export interface Config {
+  readonly file: string;
+  readonly agents: ReadonlyMap<string, AgentConfig>;
+  readonly environments: ReadonlySet<string>;
+  readonly grants: readonly GrantConfig[];
+  readonly credentials: readonly CredentialConfig[];
+  readonly upstreams: ReadonlyMap<Host, UpstreamConfig>;
+  /** Directory of the policy files, when the file names one. */
+  readonly policyDirectory?: string;
+  /** Texts of the policy files; empty unless the configuration came in a bundle. */
+  readonly policies: readonly PolicyText[];
+  readonly caps: CapsConfig;
+}
+
+/** A configuration that came with all its texts; the digest names them. */
+export interface LoadedConfig extends Config {
+  readonly digest: string;
+}

@@ -1,0 +1,148 @@
+// Presets: named, reviewable sets of routes that grants are composed from. This file is data. A
+// route is HTTPS on port 443; its host may start with `*.` (any name below, not the name itself);
+// paths are patterns as in glob.ts. No preset publishes or uploads anything.
+
+import type { CallKind, EffectClass } from '../core/call.ts';
+
+export interface PresetRoute {
+  readonly host: string;
+  readonly methods: readonly string[];
+  readonly paths: readonly string[];
+  /** Each key occurs in the query exactly once, with exactly this value. */
+  readonly query?: Readonly<Record<string, string>>;
+  readonly effect: EffectClass;
+  readonly kind?: CallKind;
+  /** Why the effect is what it is. */
+  readonly reason: string;
+}
+
+export interface Preset {
+  readonly name: string;
+  readonly description: string;
+  readonly routes: readonly PresetRoute[];
+}
+
+const READ = ['GET', 'HEAD'] as const;
+
+const modelAnthropic: Preset = {
+  name: 'model:anthropic',
+  description: 'inference at api.anthropic.com, and what Claude Code asks there when it starts',
+  routes: [
+    {
+      host: 'api.anthropic.com',
+      methods: ['POST'],
+      paths: ['/v1/messages', '/v1/messages/count_tokens'],
+      effect: 'read',
+      kind: 'llm',
+      reason: 'model inference',
+    },
+    {
+      host: 'api.anthropic.com',
+      methods: ['GET'],
+      paths: ['/v1/models', '/v1/models/*'],
+      effect: 'read',
+      kind: 'llm',
+      reason: 'list of models',
+    },
+    {
+      host: 'api.anthropic.com',
+      methods: READ,
+      paths: [
+        '/',
+        '/api/hello',
+        '/api/claude_cli/bootstrap',
+        '/api/claude_code/policy_limits',
+        '/api/claude_code/settings',
+        '/api/claude_code/organizations/metrics_enabled',
+        '/api/claude_code_penguin_mode',
+        '/mcp-registry/v0/servers',
+      ],
+      effect: 'read',
+      reason: 'start-up of Claude Code',
+    },
+    {
+      host: 'api.anthropic.com',
+      methods: ['GET', 'POST'],
+      paths: ['/api/eval/sdk-*'],
+      effect: 'read',
+      reason: 'feature flags of Claude Code',
+    },
+    {
+      host: 'platform.claude.com',
+      methods: READ,
+      paths: ['/v1/oauth/hello'],
+      effect: 'read',
+      reason: 'start-up of Claude Code',
+    },
+  ],
+};
+
+const npmRead: Preset = {
+  name: 'npm-read',
+  description: 'metadata and packages of the npm registry',
+  routes: [
+    {
+      host: 'registry.npmjs.org',
+      methods: READ,
+      paths: ['/**'],
+      effect: 'read',
+      reason: 'read of the npm registry',
+    },
+  ],
+};
+
+const githubRead: Preset = {
+  name: 'github-read',
+  description: 'the GitHub API, raw files, archives, and git clone and fetch',
+  routes: [
+    {
+      host: 'api.github.com',
+      methods: READ,
+      paths: ['/**'],
+      effect: 'read',
+      reason: 'read of the GitHub API',
+    },
+    {
+      host: 'github.com',
+      methods: ['GET'],
+      paths: ['/*/*/info/refs'],
+      query: { service: 'git-upload-pack' },
+      effect: 'read',
+      reason: 'git fetch',
+    },
+    {
+      host: 'github.com',
+      methods: ['POST'],
+      paths: ['/*/*/git-upload-pack'],
+      effect: 'read',
+      reason: 'git fetch',
+    },
+    {
+      host: 'codeload.github.com',
+      methods: READ,
+      paths: ['/**'],
+      effect: 'read',
+      reason: 'archive of a repository',
+    },
+    {
+      host: 'raw.githubusercontent.com',
+      methods: READ,
+      paths: ['/**'],
+      effect: 'read',
+      reason: 'file of a repository',
+    },
+    {
+      host: 'objects.githubusercontent.com',
+      methods: READ,
+      paths: ['/**'],
+      effect: 'read',
+      reason: 'object of a repository',
+    },
+  ],
+};
+
+export const PRESETS: readonly Preset[] = [modelAnthropic, npmRead, githubRead];
+
+export function presetNamed(name: string): Preset | undefined {
+  return PRESETS.find((preset) => preset.name === name);
+}

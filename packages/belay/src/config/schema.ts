@@ -1,0 +1,83 @@
+// The shape of belay.jsonc, version 1, as a strict zod schema: a key that is not here is refused.
+// What a shape cannot say (hosts, references between names) is checked in build.ts. The JSON Schema
+// for editors is generated from this.
+
+import { z } from 'zod';
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+const name = z.string().regex(NAME, 'is not a name');
+
+const caps = z.strictObject({
+  calls: z.int().min(0).optional().describe('at most so many calls'),
+  bytes: z
+    .union([z.int().min(0), z.string()])
+    .optional()
+    .describe('at most so many bytes in both directions: 100000, "100MB", "1GiB"'),
+});
+
+const grant = z.strictObject({
+  agent: name.describe('a name from `agents`'),
+  environment: name.describe('a name from `environments`'),
+  allow: z
+    .array(z.string())
+    .max(256)
+    .default([])
+    .describe('presets, hosts (ports 443 and 80) or HOST:PORT; nothing else is reachable'),
+  expires: z.string().optional().describe('a date and time: 2027-01-01T00:00:00Z'),
+  state: z.enum(['active', 'under review']).default('active'),
+  mode: z
+    .enum(['live', 'shadow'])
+    .default('live')
+    .describe('in shadow mode reads and model calls pass and writes are refused'),
+  caps: caps.default({}).describe('caps of each run under this grant'),
+});
+
+const credential = z.strictObject({
+  from: z.string().describe('env:NAME or file:PATH; the value itself is never written here'),
+  environment: name.describe('the only environment in which it is used'),
+  host: z.string().describe('the only host that receives it'),
+  methods: z.array(z.string()).min(1).describe('the methods that it is sent with'),
+  paths: z.array(z.string()).min(1).describe('path patterns: * within a segment, ** across'),
+  header: z.string().describe('the header that holds it'),
+  format: z.string().default('{}').describe('{} stands for the value: "Bearer {}"'),
+  variable: z
+    .string()
+    .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'is not the name of a variable')
+    .optional()
+    .describe('the variable that holds the placeholder inside the sandbox'),
+});
+
+const upstream = z.strictObject({
+  address: z.string().describe('where the host really is: ADDRESS:PORT'),
+  scheme: z.enum(['http', 'https']).optional().describe('how the upstream is spoken to'),
+  tls: z
+    .union([z.literal(false), z.strictObject({ ca: z.string().optional() })])
+    .optional()
+    .describe('false for plain HTTP; ca: a PEM file with the authority that signs the upstream'),
+});
+
+export const configSchema = z.strictObject({
+  $schema: z.string().optional(),
+  version: z.literal(1),
+  agents: z
+    .record(name, z.strictObject({ environment: name.describe('the default of its runs') }))
+    .default({}),
+  environments: z.record(name, z.strictObject({})).default({}),
+  grants: z.array(grant).max(1024).default([]),
+  credentials: z.record(name, credential).default({}),
+  upstreams: z.record(z.string(), upstream).default({}),
+  policies: z.string().optional().describe('directory of the *.cedar files; `policies` by default'),
+  caps: caps.default({}).describe('caps over all runs; only in $BELAY_HOME/belay.jsonc'),
+});
+
+/** A configuration whose shape is right and whose references are not yet checked. */
+export type RawConfig = z.output<typeof configSchema>;
+export type RawGrant = z.output<typeof grant>;
+export type RawCredential = z.output<typeof credential>;
+export type RawUpstream = z.output<typeof upstream>;
+export type RawCaps = z.output<typeof caps>;
+
+/** JSON Schema (draft 2020-12) of belay.jsonc, for editors. */
+export function configSchemaJson(): Record<string, unknown> {
+  return z.toJSONSchema(configSchema, { io: 'input' }) as Record<string, unknown>;
+}

@@ -1,0 +1,90 @@
+// Reads the secrets that a run needs, once, with the user's rights, for the launcher to hand over.
+// Only credentials of the run's environment are read. A value is never in a message.
+
+import { readFileSync, statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { BelayError } from '../core/errors.ts';
+import { type ConfigBundle, parseBundle } from './bundle.ts';
+import type { CredentialConfig } from './config.ts';
+import { type Asked, selectGrant } from './select.ts';
+
+const MOST_BYTES = 65_536;
+
+/**
+ * Values by the name of the credential. `directory` is what a relative `file:` starts from. Throws
+ * ERR_SECRET with the place of the reference when one cannot be read.
+ */
+export function readSecrets(
+  bundle: ConfigBundle,
+  env: Readonly<Record<string, string | undefined>>,
+  asked: Asked = {},
+  directory: string = '.',
+): Record<string, string> {
+  const config = parseBundle(bundle);
+  if (config.credentials.length === 0) return {};
+  const { environment } = selectGrant(config, asked);
+  const values: Record<string, string> = {};
+  for (const credential of config.credentials) {
+    if (credential.environment !== environment) continue;
+    values[credential.name] = readSecret(credential, env, directory);
+  }
+  return values;
+}
+
+function readSecret(
+  credential: CredentialConfig,
+  env: Readonly<Record<string, string | undefined>>,
+  directory: string,
+): string {
+  const { from } = credential;
+  if (from.kind === 'env') {
+    const value = env[from.name];
+    if (value === undefined || value === '') {
+      throw refused(
+        credential,
+        `the variable \`${from.name}\` is not set`,
+        `export ${from.name}, or delete the credential`,
+      );
+    }
+    return checked(credential, value);
+  }
+  let text: string;
+  try {
+    const path = resolve(
+      directory,
+      from.path.replace(/^~(?=\/)/, () => env.HOME ?? '~'),
+    );
+    const found = statSync(path);
+    if (!found.isFile()) throw new TypeError('it is not a regular file');
+    if (found.size > MOST_BYTES) throw new TypeError('it is larger than 64 KiB');
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw refused(
+      credential,
+      `\`${from.path}\` cannot be read: ${why(error)}`,
+      'check the path and its permissions',
+    );
+  }
+  return checked(credential, text.replace(/\r?\n$/, ''));
+}
+
+/** A value becomes part of a header: what a header cannot hold is refused before it is used. */
+function checked(credential: CredentialConfig, value: string): string {
+  if (value === '') throw refused(credential, 'the secret is empty');
+  if (!/^[\x20-\x7e]+$/.test(value)) {
+    throw refused(credential, 'the secret has characters that a header cannot hold');
+  }
+  return value;
+}
+
+function refused({ name, origin }: CredentialConfig, reason: string, hint?: string): BelayError {
+  const message = `${origin}: credential \`${name}\`: ${reason}`;
+  return new BelayError('ERR_SECRET', message, hint === undefined ? {} : { hint });
+}
+
+function why(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code === 'ENOENT') return 'it does not exist';
+  if (code === 'EACCES') return 'permission denied';
+  return message;
+}

@@ -1,0 +1,88 @@
+// What a call would do: read, write or irreversible, and why we think so. Unknown is a write. A
+// preset's route says more than a method, but only within a preset that the run was granted.
+
+import type { Call, CallKind, EffectClass, Headers } from '../core/call.ts';
+import type { Route, RouteTable } from './routes.ts';
+
+export type CallFacts = Pick<Call, 'method' | 'target' | 'path' | 'query' | 'kind' | 'headers'> & {
+  readonly body: { readonly kind: Call['body']['kind']; readonly bytes?: Uint8Array };
+};
+
+export interface Classification {
+  readonly effect: EffectClass;
+  readonly kind: CallKind;
+  readonly reasons: readonly string[];
+}
+
+const METHOD_OVERRIDES = new Set(['x-http-method-override', 'x-http-method', 'x-method-override']);
+
+/** `granted` are the names of the presets that the run was granted. */
+export function classify(
+  call: CallFacts,
+  routes: RouteTable,
+  granted: ReadonlySet<string>,
+): Classification {
+  const matching = routes(call);
+  const llm = call.kind === 'llm' || matching.some(({ route }) => route.kind === 'llm');
+  const kind = llm ? 'llm' : 'http';
+  const plain = byMethod(call);
+  // A server may act on another method than the one on the request line, or on a body where none
+  // belongs; then no rule that was written for that line holds, and only what is worse counts.
+  const odd = methodOverride(call) ?? bodyOnRead(call);
+  if (odd !== undefined) {
+    const effect = plain.effect === 'irreversible' ? 'irreversible' : 'write';
+    return { effect, kind, reasons: [`method ${call.method}`, odd] };
+  }
+  const worst = worstOf(matching.filter(({ preset }) => granted.has(preset)));
+  if (worst !== undefined) {
+    const { effect, reason } = worst.route;
+    return { effect, kind, reasons: [reason, `route ${worst.id}`] };
+  }
+  return { ...plain, kind };
+}
+
+function byMethod({ method }: CallFacts): Omit<Classification, 'kind'> {
+  const reasons = [`method ${method}`];
+  switch (method) {
+    case 'GET':
+    case 'HEAD':
+    case 'OPTIONS':
+      return { effect: 'read', reasons };
+    case 'DELETE':
+      return { effect: 'irreversible', reasons };
+    default:
+      return { effect: 'write', reasons };
+  }
+}
+
+function bodyOnRead({ method, body }: CallFacts): string | undefined {
+  const bodiless = method === 'GET' || method === 'HEAD' || method === 'OPTIONS';
+  return bodiless && body.kind !== 'none' ? 'a body where none belongs' : undefined;
+}
+
+const SEVERITY: Readonly<Record<EffectClass, number>> = { read: 0, write: 1, irreversible: 2 };
+
+/** When routes disagree, the gravest effect counts. */
+function worstOf(routes: readonly Route[]): Route | undefined {
+  return routes.reduce<Route | undefined>(
+    (worst, next) =>
+      worst === undefined || SEVERITY[next.route.effect] > SEVERITY[worst.route.effect]
+        ? next
+        : worst,
+    undefined,
+  );
+}
+
+function methodOverride({
+  headers,
+  query,
+}: {
+  headers: Headers;
+  query: string;
+}): string | undefined {
+  const header = headers.find(([name]) => METHOD_OVERRIDES.has(name));
+  if (header !== undefined) return `header ${header[0]}`;
+  if (query.includes('_method') && new URLSearchParams(query).has('_method'))
+    return 'query key _method';
+  return undefined;
+}

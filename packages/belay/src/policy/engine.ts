@@ -1,0 +1,84 @@
+// The door to Cedar. The WebAssembly module is loaded on demand, once a process: loading it costs
+// more than most commands take. Prepared policy sets live in a table inside the module that knows
+// no deletion, so their slots are counted here and used again.
+
+import type {
+  AuthorizationAnswer,
+  Context,
+  Entities,
+  EntityUid,
+  PolicyJson,
+  ValidationAnswer,
+} from '@cedar-policy/cedar-wasm/nodejs';
+import { BelayError } from '../core/errors.ts';
+import { CEDAR_SCHEMA } from './schema.ts';
+
+export interface CedarRequest {
+  readonly principal: EntityUid;
+  readonly action: EntityUid;
+  readonly resource: EntityUid;
+  readonly context: Context;
+  readonly entities: Entities;
+}
+
+/** A policy set inside the module, parsed. */
+export interface PreparedSet {
+  evaluate(request: CedarRequest): AuthorizationAnswer;
+  /** Gives the slot back; the set must not be asked again. */
+  release(): void;
+}
+
+export interface Engine {
+  /** Parses and validates one text, strictly; policies are named policy0, policy1 ... */
+  validate(text: string): ValidationAnswer;
+  /** The syntax tree of one policy. */
+  tree(policy: string): PolicyJson;
+  prepare(policies: Readonly<Record<string, string>>): PreparedSet;
+}
+
+// The table of the module is one a process, so what counts its slots is too.
+let loading: Promise<Engine> | undefined;
+
+export function loadEngine(): Promise<Engine> {
+  loading ??= import('@cedar-policy/cedar-wasm/nodejs').then(engineOf);
+  return loading;
+}
+
+type Cedar = typeof import('@cedar-policy/cedar-wasm/nodejs');
+
+function engineOf(cedar: Cedar): Engine {
+  const free: string[] = [];
+  let made = 0;
+  return {
+    validate: (text) =>
+      cedar.validate({
+        validationSettings: { mode: 'strict' },
+        schema: CEDAR_SCHEMA,
+        policies: { staticPolicies: text },
+      }),
+    tree(policy) {
+      const answer = cedar.policyToJson(policy);
+      if (answer.type === 'success') return answer.json;
+      throw new BelayError('ERR_CONFIG', answer.errors[0]?.message ?? 'not a policy');
+    },
+    prepare(policies) {
+      const slot = free.pop() ?? `slot-${made++}`;
+      const answer = cedar.preparsePolicySet(slot, { staticPolicies: { ...policies } });
+      if (answer.type === 'failure') {
+        free.push(slot);
+        throw new BelayError('ERR_CONFIG', answer.errors[0]?.message ?? 'not a policy set');
+      }
+      let held = true;
+      return {
+        evaluate(request) {
+          if (!held) throw new TypeError('this policy set was released');
+          return cedar.statefulIsAuthorized({ ...request, preparsedPolicySetId: slot });
+        },
+        release() {
+          if (held) free.push(slot);
+          held = false;
+        },
+      };
+    },
+  };
+}

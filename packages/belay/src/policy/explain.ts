@@ -1,0 +1,124 @@
+// `belay policy explain`: what would happen to a call, and which policy says so, where. Pure over a
+// bundle. Says what step 4 decides; that a grant expired or is under review is a note, because
+// step 1 refuses such a run before policy is asked.
+
+import { type ConfigBundle, parseBundle } from '../config/bundle.ts';
+import type { Config, GrantConfig } from '../config/config.ts';
+import { selectGrant } from '../config/select.ts';
+import type { CallKind, EffectClass } from '../core/call.ts';
+import { BelayError } from '../core/errors.ts';
+import { parseHost, printable, type Target } from '../core/target.ts';
+import type { Verdict } from '../core/verdict.ts';
+import type { CallFacts } from './classify.ts';
+import type { Engine } from './engine.ts';
+import { policyForRun } from './for-run.ts';
+import type { Policy } from './policy.ts';
+import { remedyFor } from './remedy.ts';
+
+export interface ExplainEvent {
+  readonly agent?: string | undefined;
+  readonly environment?: string | undefined;
+  readonly method: string;
+  readonly url: string;
+  readonly allow?: readonly string[];
+  /** Milliseconds since the epoch, to tell whether the grant expired. */
+  readonly nowMs?: number;
+}
+
+export interface Explanation {
+  readonly agent: string;
+  readonly environment: string;
+  readonly effect: EffectClass;
+  readonly kind: CallKind;
+  readonly reasons: readonly string[];
+  readonly verdict: Verdict;
+  /** The deciding policies; empty when nothing permits. */
+  readonly policies: readonly ExplainedPolicy[];
+  readonly remedy: string | null;
+  readonly notes: readonly string[];
+}
+
+export interface ExplainedPolicy {
+  readonly id: string;
+  readonly effect: 'permit' | 'forbid';
+  /** `policies/web.cedar:3`, or the `allow` entry: `belay.jsonc:7:20`, `--allow npm-read`. */
+  readonly origin: string;
+  readonly text: string;
+  readonly approval?: string;
+}
+
+/** Throws ERR_CONFIG for the bundle, ERR_USAGE for the event, ERR_NOT_FOUND for its names. */
+export function explain(engine: Engine, bundle: ConfigBundle, event: ExplainEvent): Explanation {
+  const config = parseBundle(bundle);
+  const selected = selectGrant(config, event);
+  using policy = policyForRun(engine, config, selected, event.allow);
+  return explainWith(policy, config, event);
+}
+
+export function explainWith(policy: Policy, config: Config, event: ExplainEvent): Explanation {
+  const { agent, environment, grant } = selectGrant(config, event);
+  const call = callOf(event.method, event.url);
+  const classified = policy.classify(call);
+  const shadow = grant?.mode === 'shadow';
+  const verdict = policy.decide(call, classified, { agent, environment, shadow });
+  const policies = policy.rules
+    .filter(({ id }) => verdict.policies.includes(id))
+    .map(({ id, effect, origin, text, approval }) => ({
+      id,
+      effect,
+      origin,
+      text,
+      ...(approval === undefined ? {} : { approval }),
+    }));
+  const { target, method, path } = call;
+  const remedy =
+    verdict.kind === 'deny' ? remedyFor({ code: verdict.code, method, path, ...target }) : null;
+  return {
+    agent,
+    environment,
+    ...classified,
+    verdict,
+    policies,
+    remedy,
+    notes: notesOn(grant, event.nowMs),
+  };
+}
+
+function callOf(method: string, text: string): CallFacts {
+  const url = URL.parse(text);
+  const scheme = url?.protocol.slice(0, -1);
+  if (url === null || (scheme !== 'https' && scheme !== 'http')) {
+    throw new BelayError('ERR_USAGE', `\`${printable(text)}\` is not an http or https URL`);
+  }
+  if (!/^[A-Z]{1,20}$/.test(method)) {
+    const hint = `did you mean \`${method.toUpperCase()}\`?`;
+    throw new BelayError('ERR_USAGE', `\`${printable(method)}\` is not a method`, { hint });
+  }
+  if (/%2f|%5c/i.test(url.pathname)) {
+    throw new BelayError('ERR_USAGE', 'a path with an encoded slash is refused by the gateway');
+  }
+  const port = url.port === '' ? (scheme === 'https' ? 443 : 80) : Number(url.port);
+  const target: Target = { scheme, host: parseHost(url.hostname), port };
+  return {
+    kind: 'http',
+    method,
+    target,
+    path: url.pathname,
+    query: url.search.slice(1),
+    headers: [],
+    body: { kind: 'none' },
+  };
+}
+
+function notesOn(grant: GrantConfig | undefined, nowMs: number | undefined): readonly string[] {
+  if (grant === undefined) return ['no grant: only `--allow` and policy files count'];
+  const notes: string[] = [];
+  if (grant.state === 'under review' && grant.mode === 'live') {
+    notes.push('the grant is under review: nothing live is permitted');
+  }
+  if (grant.mode === 'shadow') notes.push('the grant is in shadow mode: writes are refused');
+  if (grant.expiresAt !== undefined && nowMs !== undefined && nowMs >= grant.expiresAt) {
+    notes.push(`the grant expired at ${new Date(grant.expiresAt).toISOString()}`);
+  }
+  return notes;
+}

@@ -1,0 +1,43 @@
+// The policy of one run from its configuration: the policies as written, the grant of this agent in
+// this environment, and what `--allow` added for this run only.
+
+import { type AllowEntry, parseAllow } from '../config/allow.ts';
+import type { Config } from '../config/config.ts';
+import { PRESETS } from '../config/presets.ts';
+import type { Selected } from '../config/select.ts';
+import { BelayError } from '../core/errors.ts';
+import type { Engine } from './engine.ts';
+import { grantPolicies } from './grants.ts';
+import { createPolicy, type Policy } from './policy.ts';
+import type { KnownNames } from './rules.ts';
+
+/** Throws ERR_USAGE for an entry that is neither a host nor a preset, ERR_CONFIG for a policy. */
+export function policyForRun(
+  engine: Engine,
+  config: Config,
+  selected: Selected,
+  allow: readonly string[] = [],
+): Policy {
+  const { agent, environment, grant } = selected;
+  const entries = [...(grant?.allow ?? []), ...allowed(allow)];
+  return createPolicy({
+    engine,
+    policies: [...config.policies, ...grantPolicies({ agent, environment, allow: entries })],
+    presets: PRESETS,
+    granted: entries.flatMap((entry) => (entry.kind === 'preset' ? [entry.text] : [])),
+    names: namesOf(config),
+  });
+}
+
+export function namesOf({ agents, environments }: Config): KnownNames {
+  return { agents: [...agents.keys()], environments };
+}
+
+function allowed(texts: readonly string[]): readonly AllowEntry[] {
+  return texts.map((text) => {
+    const entry = parseAllow(text, `--allow ${text}`);
+    if (entry.kind !== 'fault') return entry;
+    const { message, hint } = entry;
+    throw new BelayError('ERR_USAGE', `--allow: ${message}`, hint === undefined ? {} : { hint });
+  });
+}

@@ -1,0 +1,193 @@
+// The policy of one run: its grant and the policies of its configuration, decided by Cedar, default
+// deny, forbid over permit. A decision is made over the slice of policies whose scope can match,
+// and kept for as long as this policy lives: a changed configuration is a new policy, so the epoch
+// of the decisions is the object itself. Whatever goes wrong in here is a denial.
+
+import type { Preset } from '../config/presets.ts';
+import { configError } from '../config/problem.ts';
+import { reasonOf } from '../core/errors.ts';
+import type { Verdict } from '../core/verdict.ts';
+import { decisionKey, remembered } from './cache.ts';
+import { type CallFacts, type Classification, classify } from './classify.ts';
+import type { CedarRequest, Engine, PreparedSet } from './engine.ts';
+import { type Reads, unionOf } from './reads.ts';
+import {
+  actionId,
+  cedarRequest,
+  hostChain,
+  type PolicyRequest,
+  requestOf,
+  type Who,
+} from './request.ts';
+import { routeTable } from './routes.ts';
+import { type KnownNames, type PolicySource, type Rule, readRules } from './rules.ts';
+import { ancestry, canMatch, scopeHosts } from './scope.ts';
+import { type Decision, verdictOf } from './verdicts.ts';
+
+export interface PolicyOptions {
+  readonly engine: Engine;
+  readonly policies: readonly PolicySource[];
+  /** All presets: their routes become `context.routes`. */
+  readonly presets: readonly Preset[];
+  /** Names of the presets that the run was granted: their effects override the method's. */
+  readonly granted: Iterable<string>;
+  readonly names?: KnownNames;
+}
+
+export interface Policy extends Disposable {
+  readonly rules: readonly Rule[];
+  classify(call: CallFacts): Classification;
+  decide(call: CallFacts, classified: Classification, who: Who): Verdict;
+  /** The decision behind a verdict, for those who explain it. */
+  judge(request: PolicyRequest): Decision;
+}
+
+/** Policy as the monitor wants it, for one run. */
+export interface RunJudge {
+  classify(call: CallFacts): Classification;
+  decide(call: CallFacts, classified: Classification): Verdict;
+}
+
+const MOST_DECISIONS = 8192;
+const MOST_QUERY_KEYS = 256;
+
+/** Throws ERR_CONFIG with file, line and hint when a policy is broken. */
+export function createPolicy(options: PolicyOptions): Policy {
+  const { engine, policies, names } = options;
+  const { rules, problems } = readRules(engine, policies, names);
+  if (problems.length > 0) throw configError(problems);
+  const routes = routeTable(options.presets);
+  const granted = new Set(options.granted);
+  const byId = new Map(rules.map((rule) => [rule.id, rule]));
+  const slices = createSlices(engine, rules);
+  let released = false;
+
+  const evaluate = (request: PolicyRequest): Decision => {
+    const slice = slices.of(request);
+    return slice.set === undefined ? NOTHING : evaluateSet(slice.set, cedarRequest(request));
+  };
+  const kept = remembered(
+    MOST_DECISIONS,
+    (request: PolicyRequest) => decisionKey(request, slices.of(request).reads),
+    evaluate,
+  );
+  const judge = (request: PolicyRequest): Decision =>
+    released ? failed('the policy of this run was released') : kept(request);
+
+  return {
+    rules,
+    judge,
+    classify: (call) => classify(call, routes, granted),
+    decide(call, classified, who) {
+      const request = requestOf(call, classified, who, routes);
+      const { queryKeys } = request.context;
+      const decision =
+        queryKeys.length > MOST_QUERY_KEYS
+          ? failed(`more than ${MOST_QUERY_KEYS} query keys`)
+          : judge(request);
+      return verdictOf(decision, request, byId);
+    },
+    [Symbol.dispose]() {
+      released = true;
+      slices.release();
+    },
+  };
+}
+
+/** Binds a policy to one run; fits the monitor's judge. */
+export function judgeFor(policy: Policy, who: Who): RunJudge {
+  return {
+    classify: policy.classify,
+    decide: (call, classified) => policy.decide(call, classified, who),
+  };
+}
+
+const NOTHING: Decision = { allowed: false, policies: [], errors: [] };
+
+function failed(error: string): Decision {
+  return { allowed: false, policies: [], errors: [{ error }] };
+}
+
+function evaluateSet(set: PreparedSet, request: CedarRequest): Decision {
+  try {
+    const answer = set.evaluate(request);
+    if (answer.type === 'failure') return failed(answer.errors[0]?.message ?? 'no reason given');
+    const { decision, diagnostics } = answer.response;
+    return {
+      allowed: decision === 'allow',
+      policies: diagnostics.reason.toSorted(),
+      errors: diagnostics.errors.map(({ policyId, error }) => ({
+        policy: policyId,
+        error: error.message,
+      })),
+    };
+  } catch (error) {
+    // The module trapped: what it would have said is unknown, and unknown is denied (I7).
+    return failed(reasonOf(error));
+  }
+}
+
+interface Slice {
+  readonly reads: Reads;
+  /** Absent: no policy can match, so nothing is permitted. */
+  readonly set: PreparedSet | undefined;
+}
+
+interface Slices {
+  of(request: PolicyRequest): Slice;
+  release(): void;
+}
+
+/** Slices, made when first asked for. Their number is bounded by what the policies name. */
+function createSlices(engine: Engine, rules: readonly Rule[]): Slices {
+  const named = new Set(rules.flatMap(({ tree }) => scopeHosts(tree)));
+  const byScope = new Map<string, Slice>();
+  const byRules = new Map<string, Slice>();
+
+  const make = (request: PolicyRequest, hosts: readonly string[]): Slice => {
+    const scopes = {
+      principal: ancestry('Agent', [
+        ['Agent', request.agent],
+        ['Environment', request.environment],
+      ]),
+      action: ancestry('Action', [
+        ['Action', actionId(request.effect)],
+        ['Action', 'http'],
+      ]),
+      resource: ancestry(
+        'Host',
+        hosts.map((host) => ['Host', host] as const),
+      ),
+    };
+    const matching = rules.filter(({ tree }) => canMatch(tree, scopes));
+    const key = JSON.stringify(matching.map(({ id }) => id));
+    let slice = byRules.get(key);
+    if (slice === undefined) {
+      const texts = Object.fromEntries(matching.map(({ id, text }) => [id, text]));
+      slice = {
+        reads: unionOf(matching.map(({ reads }) => reads)),
+        set: matching.length === 0 ? undefined : engine.prepare(texts),
+      };
+      byRules.set(key, slice);
+    }
+    return slice;
+  };
+
+  return {
+    of(request) {
+      const hosts = hostChain(request.host).filter((host) => named.has(host));
+      const key = JSON.stringify([request.agent, request.environment, request.effect, ...hosts]);
+      let slice = byScope.get(key);
+      if (slice === undefined) {
+        slice = make(request, hosts);
+        byScope.set(key, slice);
+      }
+      return slice;
+    },
+    release() {
+      for (const { set } of byRules.values()) set?.release();
+      byRules.clear();
+      byScope.clear();
+    },
+  };
+}

@@ -1,0 +1,123 @@
+// A call as Cedar sees it: principal, action, resource and context. Nothing of a body or of a
+// query's values is in it.
+
+import type { CedarValueJson, EntityUid } from '@cedar-policy/cedar-wasm/nodejs';
+import type { EffectClass } from '../core/call.ts';
+import { type Host, isAddress } from '../core/target.ts';
+import type { CallFacts, Classification } from './classify.ts';
+import type { CedarRequest } from './engine.ts';
+import type { RouteTable } from './routes.ts';
+import { ACTION_GROUP } from './schema.ts';
+
+export interface HttpContext {
+  readonly method: string;
+  readonly scheme: string;
+  readonly port: number;
+  readonly path: string;
+  readonly queryKeys: readonly string[];
+  readonly bodyKind: string;
+  readonly sizeBytes?: number;
+  readonly kind: string;
+  readonly shadow: boolean;
+  readonly routes: readonly string[];
+}
+
+export interface PolicyRequest {
+  readonly agent: string;
+  readonly environment: string;
+  readonly effect: EffectClass;
+  readonly host: Host;
+  readonly context: HttpContext;
+}
+
+export interface Who {
+  readonly agent: string;
+  readonly environment: string;
+  readonly shadow: boolean;
+}
+
+export function requestOf(
+  call: CallFacts,
+  { effect, kind }: Classification,
+  who: Who,
+  routes: RouteTable,
+): PolicyRequest {
+  const sizeBytes = sizeOf(call.body);
+  return {
+    agent: who.agent,
+    environment: who.environment,
+    effect,
+    host: call.target.host,
+    context: {
+      method: call.method,
+      scheme: call.target.scheme,
+      port: call.target.port,
+      path: call.path,
+      queryKeys: queryKeys(call.query),
+      bodyKind: call.body.kind,
+      ...(sizeBytes === undefined ? {} : { sizeBytes }),
+      kind,
+      shadow: who.shadow,
+      routes: routes(call).map(({ id }) => id),
+    },
+  };
+}
+
+function sizeOf(body: CallFacts['body']): number | undefined {
+  switch (body.kind) {
+    case 'none':
+      return 0;
+    case 'buffered':
+      return body.bytes?.length;
+    case 'streamed':
+      return undefined;
+  }
+}
+
+const NO_KEYS: readonly string[] = [];
+
+/** All of them: a rule about one key must not be drowned by many others. */
+function queryKeys(query: string): readonly string[] {
+  if (query === '') return NO_KEYS;
+  return [...new Set(new URLSearchParams(query).keys())].sort();
+}
+
+export function actionId(effect: EffectClass): string {
+  return `${ACTION_GROUP}.${effect}`;
+}
+
+/** The host and every domain above it; an address is below nothing. */
+export function hostChain(host: Host): readonly string[] {
+  if (isAddress(host)) return [host];
+  const chain: string[] = [host];
+  for (let dot = host.indexOf('.'); dot >= 0; dot = host.indexOf('.', dot + 1)) {
+    chain.push(host.slice(dot + 1));
+  }
+  return chain;
+}
+
+const uid = (type: string, id: string): EntityUid => ({ type, id });
+
+export function cedarRequest({
+  agent,
+  environment,
+  effect,
+  host,
+  context,
+}: PolicyRequest): CedarRequest {
+  const principal = uid('Agent', agent);
+  const action = uid('Action', actionId(effect));
+  const resource = uid('Host', host);
+  const [, ...above] = hostChain(host);
+  return {
+    principal,
+    action,
+    resource,
+    context: context as unknown as Record<string, CedarValueJson>,
+    entities: [
+      { uid: principal, attrs: {}, parents: [uid('Environment', environment)] },
+      { uid: action, attrs: {}, parents: [uid('Action', ACTION_GROUP)] },
+      { uid: resource, attrs: { name: host }, parents: above.map((domain) => uid('Host', domain)) },
+    ],
+  };
+}

@@ -1,0 +1,75 @@
+// From Cedar's decision to a verdict, and to what the agent is told, which is terse (I8). A policy
+// that failed counts as a denial: Cedar would pass over a forbid that it could not evaluate.
+
+import { hostPort } from '../core/target.ts';
+import type { Denial, DenyCode, Verdict } from '../core/verdict.ts';
+import { actionId, type PolicyRequest } from './request.ts';
+import type { Rule } from './rules.ts';
+
+export interface Decision {
+  readonly allowed: boolean;
+  /** The permits that hold, or the forbids that forbade. */
+  readonly policies: readonly string[];
+  readonly errors: readonly { readonly policy?: string; readonly error: string }[];
+}
+
+export function verdictOf(
+  { allowed, policies, errors }: Decision,
+  request: PolicyRequest,
+  rules: ReadonlyMap<string, Rule>,
+): Verdict {
+  const [error] = errors;
+  if (error !== undefined) {
+    const failing = errors.flatMap(({ policy }) => (policy === undefined ? [] : [policy]));
+    const name = error.policy === undefined ? 'the decision' : `policy \`${error.policy}\``;
+    return deny(
+      'policy.error',
+      `${name} failed: ${error.error}`,
+      'could not be decided',
+      request,
+      failing,
+    );
+  }
+  if (!allowed && policies.length > 0) {
+    const by = policies.map((id) => `\`${id}\``).join(', ');
+    return deny('policy.forbid', `forbidden by ${by}`, 'is not allowed', request, policies);
+  }
+  if (!allowed) {
+    const { agent, environment, effect, host } = request;
+    const what = `\`${actionId(effect)}\` on \`${host}\` for \`${agent}\` in \`${environment}\``;
+    return deny('policy.no-permit', `no policy permits ${what}`, 'is not granted', request, []);
+  }
+  const approvals = policies.map((id) => rules.get(id)?.approval);
+  const [approval] = approvals;
+  if (approval !== undefined && approvals.every((named) => named !== undefined)) {
+    return { kind: 'hold', approval, policies };
+  }
+  // A permit that would need an approval did not decide; the others did.
+  const deciding = policies.filter((_, i) => approvals[i] === undefined);
+  return { kind: 'permit', policies: deciding };
+}
+
+/** Coding agents take 400 for a model call as final; other statuses make them retry for long. */
+const MODEL_STATUS = 400;
+
+function deny(
+  code: DenyCode,
+  reason: string,
+  saying: string,
+  { host, context }: PolicyRequest,
+  policies: readonly string[],
+): Denial {
+  const usual = context.port === 443 || context.port === 80;
+  const where = usual ? host : hostPort({ host, port: context.port });
+  return {
+    kind: 'deny',
+    step: 'decide',
+    code,
+    reason,
+    told: {
+      status: context.kind === 'llm' ? MODEL_STATUS : 403,
+      message: `belay denied this call: ${where} ${saying}`,
+    },
+    policies,
+  };
+}
