@@ -1,0 +1,154 @@
+// The end of a call. While bytes flow, every chunk in either direction is counted, hashed, and
+// checked against the stop state and the reservation before it passes on; when the flow ends,
+// however it ends, the outcome is written once and the reservation is settled once.
+
+import { createHash, type Hash } from 'node:crypto';
+import type { Reservation } from '../budget/budgets.ts';
+import type { ByteFlow, ByteSink, Call, CallBody, Response, Result } from '../core/call.ts';
+import { BelayError } from '../core/errors.ts';
+import type { Clock, RunId } from '../core/ids.ts';
+import type { Denial } from '../core/verdict.ts';
+import type { Ledger } from '../ledger/ledger.ts';
+import type { Stops, StopView } from '../stop/stops.ts';
+import type { MonitoredRun } from './facts.ts';
+
+export interface MeterParts {
+  readonly call: Call;
+  readonly run: MonitoredRun;
+  readonly stops: Stops;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  readonly startedAt: number;
+  readonly reservation: Reservation;
+  /** The stop state at step 7; its epoch is what later checks compare with. */
+  readonly after: StopView;
+  readonly observe: (run: RunId, event: 'settled') => void;
+}
+
+export interface Meter {
+  /** The request's body, metered when it is streamed. */
+  request(body: CallBody): CallBody;
+  /** The response, metered; its end is the call's end. */
+  response(answer: Response): Result;
+  /** The call ends here: nothing was sent, or nothing came back. */
+  refused(denial: Denial): Result;
+}
+
+export function meter(parts: MeterParts): Meter {
+  const { call, run, stops, ledger, clock, startedAt, reservation, after, observe } = parts;
+  let sentBytes = call.body.kind === 'buffered' ? call.body.bytes.length : 0;
+  let sentHash: Hash | undefined;
+  let receivedBytes = 0;
+  const receivedHash = createHash('sha256');
+  let firstByteMs: number | undefined;
+  let open = true;
+
+  /** INVARIANT: I3 and I4: what would exceed a cap, or follows a stop, does not pass. */
+  const blocked = (): BelayError | undefined => {
+    const now = stops.check(run.scopes);
+    if (now.epoch !== after.epoch && now.state !== 'none') {
+      return new BelayError('ERR_STOPPED', `${now.state}: ${now.reason}`);
+    }
+    const over = sentBytes + receivedBytes - reservation.grantedBytes();
+    const refusal = over > 0 ? reservation.extend(over) : undefined;
+    return refusal && new BelayError('ERR_ABORTED', refusal.reason);
+  };
+
+  const settle = (status: number | undefined, error?: { code: string; reason: string }): void => {
+    if (!open) return;
+    open = false;
+    reservation.settle(Math.min(sentBytes + receivedBytes, reservation.grantedBytes()));
+    const sentSha256 = call.body.kind === 'buffered' ? call.body.sha256 : sentHash?.digest('hex');
+    // A failed append closes the ledger for good; every later call is denied at step 6.
+    ledger
+      .append({
+        type: 'outcome',
+        run: call.run,
+        call: call.id,
+        ...(status === undefined ? {} : { status }),
+        ...(error === undefined ? {} : { error }),
+        sentBytes,
+        ...(sentSha256 === undefined ? {} : { sentSha256 }),
+        receivedBytes,
+        receivedSha256: receivedHash.digest('hex'),
+        durationMs: clock() - startedAt,
+      })
+      .catch(() => {});
+    run.tally.settled({ bytes: sentBytes + receivedBytes, firstByteMs });
+    observe(call.run, 'settled');
+  };
+
+  async function* metered(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of source) {
+      sentBytes += chunk.length;
+      const why = blocked();
+      if (why !== undefined) {
+        sentBytes -= chunk.length;
+        throw why;
+      }
+      sentHash?.update(chunk);
+      yield chunk;
+    }
+  }
+
+  return {
+    request(body) {
+      if (body.kind !== 'streamed') return body;
+      sentHash = createHash('sha256');
+      return { kind: 'streamed', source: metered(body.source) };
+    },
+
+    response(answer) {
+      const { status } = answer;
+      const flow = (sink: ByteSink): ByteFlow => {
+        let upstream: ByteFlow | undefined;
+        const breakOff = (error: BelayError): void => {
+          settle(status, { code: error.code, reason: error.message });
+          upstream?.abort(error);
+          sink.fail(error);
+        };
+        upstream = answer.body.flow({
+          write(chunk) {
+            if (!open) return false;
+            firstByteMs ??= clock() - startedAt;
+            receivedBytes += chunk.length;
+            const why = blocked();
+            if (why !== undefined) {
+              receivedBytes -= chunk.length;
+              breakOff(why);
+              return false;
+            }
+            receivedHash.update(chunk);
+            return sink.write(chunk);
+          },
+          end() {
+            if (!open) return;
+            // INVARIANT: I4: checked once more before the last byte is released.
+            const why = blocked();
+            if (why !== undefined) return breakOff(why);
+            settle(status);
+            sink.end();
+          },
+          fail(error) {
+            if (!open) return;
+            settle(status, { code: error.code, reason: error.message });
+            sink.fail(error);
+          },
+        });
+        return {
+          resume: () => upstream?.resume(),
+          abort(error) {
+            settle(status, { code: error.code, reason: error.message });
+            upstream?.abort(error);
+          },
+        };
+      };
+      return { ...answer, body: { flow } };
+    },
+
+    refused(denial) {
+      settle(undefined, { code: denial.code, reason: denial.reason });
+      return { kind: 'denied', denial };
+    },
+  };
+}

@@ -1,0 +1,178 @@
+// The reference monitor: the ten steps that every call takes, on one screen. Whatever an adapter
+// hands over, either an upstream sees exactly what was decided, after it was written down, or the
+// agent gets a denial that is in the ledger too. Trusts its parts to keep their own contracts.
+
+import { reserve } from '../budget/budgets.ts';
+import type { Call, Mode, Response, Result } from '../core/call.ts';
+import type { Intent } from '../core/entry.ts';
+import { reasonOf } from '../core/errors.ts';
+import type { Clock, RunId } from '../core/ids.ts';
+import type { Denial, DenyCode, Hold, Step } from '../core/verdict.ts';
+import type { Runs } from '../identity/runs.ts';
+import type { Ledger } from '../ledger/ledger.ts';
+import type { Stops, StopView } from '../stop/stops.ts';
+import { type Classified, headOf, type MonitoredRun, UNCLASSIFIED } from './facts.ts';
+import { meter } from './meter.ts';
+
+/** Carries a permitted call out. A failure is a value: the intent is already written. */
+export type Carry = (call: Call, run: MonitoredRun) => Promise<Response | Failure>;
+export interface Failure {
+  readonly kind: 'failed';
+  readonly code: DenyCode;
+  readonly reason: string;
+}
+
+export interface MonitorParts {
+  readonly runs: Runs<MonitoredRun>;
+  readonly stops: Stops;
+  readonly ledger: Ledger;
+  readonly carry: { readonly live: Carry };
+  /** Hears of every finished call, off the hot path. */
+  readonly observe: (run: RunId, event: 'permitted' | 'denied' | 'settled') => void;
+  readonly clock: Clock;
+}
+
+export interface Monitor {
+  perform(call: Call): Promise<Result>;
+}
+
+export function createMonitor(parts: MonitorParts): Monitor {
+  const { runs, stops, ledger, carry, observe, clock } = parts;
+
+  async function perform(call: Call): Promise<Result> {
+    const startedAt = clock();
+    // 1 identify: the run behind the socket, its agent, environment and grant.
+    const run = runs.identify(call.run);
+    if ('step' in run) return refuse(call, undefined, UNCLASSIFIED, run);
+    // 2 stop?: the effective state, and the epoch that later checks compare with.
+    const before = stops.check(run.scopes);
+    if (before.state !== 'none') return refuse(call, run, UNCLASSIFIED, stopped('stop', before));
+    // 3 classify: what the call would do, and why we think so.
+    const classified = run.judge.classify(call);
+    // 4 decide: policy first; what only an approval permits is held, and held means denied.
+    const verdict = run.judge.decide(call, classified);
+    if (verdict.kind === 'deny') return refuse(call, run, classified, verdict);
+    if (verdict.kind === 'hold') return refuse(call, run, classified, held(call, verdict));
+    if (inert(run.grant.mode, classified)) return refuse(call, run, classified, inShadow(run));
+    // 5 reserve: an upper bound in every scope, or nothing.
+    const size = call.body.kind === 'buffered' ? call.body.bytes.length : 0;
+    const reservation = reserve(run.budgets, size);
+    if (reservation.kind === 'refused') {
+      return refuse(call, run, classified, overBudget(reservation.unit, reservation.reason));
+    }
+    // 6 intend. INVARIANT: I2: nothing is sent before this entry is on the disk.
+    const { headers, names } = run.vault.inject(call, run.grant.environment);
+    const intent: Intent = {
+      type: 'intent',
+      run: call.run,
+      ...headOf(call, run, classified),
+      policies: verdict.policies,
+      credentials: names,
+      reserved: { calls: 1, bytes: reservation.grantedBytes() },
+    };
+    try {
+      await ledger.append(intent);
+    } catch (error) {
+      reservation.release();
+      return refuse(call, run, classified, unwritten(reasonOf(error)));
+    }
+    // CRASH: from here on recovery finds an intent without an outcome and writes outcome.unknown.
+    // 7 stop again. INVARIANT: I4: a stop that landed while the disk worked keeps the call here.
+    const after = stops.check(run.scopes);
+    const settle = meter({
+      call,
+      run,
+      stops,
+      ledger,
+      clock,
+      startedAt,
+      reservation,
+      after,
+      observe,
+    });
+    if (after.state !== 'none') return settle.refused(stopped('stop', after));
+    if (call.signal.aborted) return settle.refused(gone());
+    // 8 carry out: with the credential in, through the one door.
+    observe(call.run, 'permitted');
+    const outward: Call = { ...call, headers, body: settle.request(call.body) };
+    const answer = await carry.live(outward, run);
+    if (answer.kind === 'failed') return settle.refused(failed(answer));
+    // 9 settle and 10 observe: when the last byte has passed, or when the flow breaks.
+    return settle.response(answer);
+  }
+
+  /** A denial is durable before the agent hears of it, unless the disk is what failed. */
+  async function refuse(
+    call: Call,
+    run: MonitoredRun | undefined,
+    classified: Classified,
+    denial: Denial,
+  ): Promise<Result> {
+    const { step, code, reason, policies, told } = denial;
+    const head = headOf(call, run, classified);
+    try {
+      await ledger.append({
+        type: 'denial',
+        run: call.run,
+        ...head,
+        step,
+        code,
+        reason,
+        policies,
+        told,
+      });
+    } catch (error) {
+      return { kind: 'denied', denial: unwritten(reasonOf(error)) };
+    }
+    run?.tally.denied(head, denial);
+    observe(call.run, 'denied');
+    return { kind: 'denied', denial };
+  }
+
+  return { perform };
+}
+
+/** INVARIANT: I6: in shadow mode only reads and model calls leave. */
+function inert(mode: Mode, classified: Classified): boolean {
+  return mode === 'shadow' && classified.effect !== 'read' && classified.kind !== 'llm';
+}
+
+function deny(step: Step, code: DenyCode, reason: string, status: number, message: string): Denial {
+  return { kind: 'deny', step, code, reason, told: { status, message }, policies: [] };
+}
+
+function stopped(step: Step, view: StopView): Denial {
+  if (view.cause === 'guard') {
+    return deny(step, 'guard.lost', view.reason, 503, 'calls are suspended');
+  }
+  return deny(step, 'stopped', `${view.state}: ${view.reason}`, 403, 'this run has been stopped');
+}
+
+function held(call: Call, hold: Hold): Denial {
+  const reason = `needs the approval \`${hold.approval}\`, which nobody has given`;
+  const message = `this call to ${call.target.host} needs an approval`;
+  return { ...deny('decide', 'approval.required', reason, 403, message), policies: hold.policies };
+}
+
+function inShadow(run: MonitoredRun): Denial {
+  const message = `this run is under review (${run.id}): the change was listed, not made`;
+  return deny('carry out', 'shadow.write', 'a write in shadow mode', 403, message);
+}
+
+function overBudget(unit: 'calls' | 'bytes', reason: string): Denial {
+  return deny('reserve', `budget.${unit}`, reason, 403, `the budget for ${unit} is exhausted`);
+}
+
+function unwritten(reason: string): Denial {
+  return deny('intend', 'ledger.failed', reason, 503, 'the record cannot be written');
+}
+
+function gone(): Denial {
+  return deny('release', 'upstream.broken', 'the client left before its call was sent', 499, '');
+}
+
+function failed({ code, reason }: Failure): Denial {
+  const refused = code === 'address.refused';
+  const message = refused ? 'this address is refused' : 'the upstream could not be reached';
+  return deny('carry out', code, reason, refused ? 403 : 502, message);
+}
