@@ -1,0 +1,137 @@
+// Writes what became of a call to its client: a response with back-pressure both ways, or a denial
+// as a small JSON body. Nothing is written once the client is gone, and a connection is kept only
+// when the request was read to its end.
+
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ByteFlow, ByteSink, Response } from '../../core/call.ts';
+import { BelayError } from '../../core/errors.ts';
+import type { DenyCode, Told } from '../../core/verdict.ts';
+import { abandon, type Connection, endCall, type OpenCall } from '../connection.ts';
+
+/** How long, and how much of, an unread request is read away so that its client sees the answer. */
+const LINGER_MS = 1_000;
+const LINGER_BYTES = 4 << 20;
+
+/** Names the reason of a denial. */
+const DENIED = 'x-belay-denied';
+
+/** One request and the place of its answer. */
+export interface Ask {
+  readonly connection: Connection;
+  readonly request: IncomingMessage;
+  readonly reply: ServerResponse;
+  readonly hasBody: boolean;
+}
+
+/** Passes a response on, and ends the call with its last byte. */
+export function respond(ask: Ask, call: OpenCall, response: Response): void {
+  const { connection, reply } = ask;
+  if (!connection.open) {
+    // The client left while the monitor was at work: the flow is ended so that it is settled.
+    const gone = new BelayError('ERR_ABORTED', 'the client went away');
+    response.body.flow(NOWHERE).abort(gone);
+    return;
+  }
+  const fields: string[] = [];
+  for (const [name, value] of response.headers) {
+    // Ours alone: an upstream cannot make an answer of its own look like a denial.
+    if (name !== DENIED) fields.push(name, value);
+  }
+  reply.sendDate = false;
+  reply.writeHead(response.status, fields);
+  let listening = false;
+  let moved = false;
+  const flow: ByteFlow = response.body.flow({
+    write(chunk) {
+      // INVARIANT: a client that is gone is never written to: no drain would ever come of it.
+      if (!connection.open) return false;
+      moved = true;
+      if (reply.write(chunk)) return true;
+      if (!listening) {
+        listening = true;
+        reply.on('drain', () => flow.resume());
+      }
+      return false;
+    },
+    end() {
+      moved = true;
+      endCall(connection, call);
+      if (connection.open) finish(ask);
+    },
+    fail() {
+      endCall(connection, call);
+      // The only way to say in HTTP/1 that the rest is missing.
+      breakOff(connection);
+    },
+  });
+  call.flow = flow;
+  // What was there already has gone out with the head by now, in one write. A body that is still to
+  // come, as of a stream of events, does not hold the head back.
+  queueMicrotask(() => {
+    if (!moved && connection.open) reply.flushHeaders();
+  });
+}
+
+/** Tells a client that its call was refused: terse (I8), and final for those who would retry. */
+export function refuse(ask: Ask, code: DenyCode, told: Told): void {
+  const { connection, request, reply, hasBody } = ask;
+  if (!connection.open) return;
+  if (reply.headersSent) {
+    breakOff(connection);
+    return;
+  }
+  const error = { type: 'belay_denied', code, message: told.message };
+  const body = Buffer.from(JSON.stringify({ error }));
+  const fields = [
+    'content-type',
+    'application/json',
+    'content-length',
+    String(body.length),
+    DENIED,
+    code,
+    'x-should-retry',
+    'false',
+  ];
+  if (hasBody && !request.complete) fields.push('connection', 'close');
+  reply.writeHead(told.status, fields);
+  finish(ask, body);
+}
+
+function breakOff(connection: Connection): void {
+  abandon(connection);
+  connection.socket.destroy();
+}
+
+/**
+ * Ends an answer. While the request is still arriving, a close would reset the connection under the
+ * answer, so the rest is read away first, within limits.
+ */
+function finish({ request, reply, hasBody }: Ask, last?: Buffer): void {
+  if (!hasBody || request.complete) {
+    if (last === undefined) reply.end();
+    else reply.end(last);
+    return;
+  }
+  if (last !== undefined) reply.write(last);
+  let left = LINGER_BYTES;
+  let ended = false;
+  const end = (): void => {
+    if (ended) return;
+    ended = true;
+    clearTimeout(timer);
+    reply.end(() => {
+      if (!request.complete) request.socket.destroySoon();
+    });
+  };
+  const timer = setTimeout(end, LINGER_MS);
+  request
+    .on('data', (chunk: Buffer) => {
+      left -= chunk.length;
+      if (left < 0) end();
+    })
+    .once('end', end)
+    .once('close', end)
+    .resume();
+}
+
+const NOWHERE: ByteSink = { write: () => false, end() {}, fail() {} };

@@ -1,0 +1,84 @@
+// A request's body, as the monitor needs it: of at most 1 MiB in memory with its digest, larger or
+// while the run already holds much in memory as a stream that moves only when it is read.
+
+import { hash } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import type { CallBody } from '../../core/call.ts';
+import { BelayError } from '../../core/errors.ts';
+import type { Attachment } from '../connection.ts';
+
+export const BUFFER_BYTES = 1 << 20;
+/** What the bodies of one run may take of our memory together. */
+const RUN_BUFFER_BYTES = 64 << 20;
+
+export const NO_BODY: CallBody = { kind: 'none' };
+
+/**
+ * Reads a body whose head said `bodyBytes` (undefined: chunked). `proceed` tells a client that
+ * waits for it to send. Rejects with ERR_ABORTED when the client leaves. What is buffered counts in
+ * `attachment.bufferedBytes` until the caller takes it off.
+ */
+export function readBody(
+  request: IncomingMessage,
+  bodyBytes: number | undefined,
+  attachment: Attachment,
+  proceed: () => void,
+): Promise<CallBody> {
+  const roomBytes = RUN_BUFFER_BYTES - attachment.bufferedBytes;
+  const limitBytes = Math.min(BUFFER_BYTES, roomBytes);
+  if (bodyBytes !== undefined && bodyBytes > limitBytes) {
+    return Promise.resolve({ kind: 'streamed', source: stream([], request, proceed) });
+  }
+  proceed();
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const stop = (): void => {
+      request.off('data', onData).off('end', onEnd).off('error', onGone);
+    };
+    const onData = (chunk: Buffer): void => {
+      chunks.push(chunk);
+      size += chunk.length;
+      attachment.bufferedBytes += chunk.length;
+      if (size <= limitBytes) return;
+      stop();
+      request.pause();
+      attachment.bufferedBytes -= size;
+      resolve({ kind: 'streamed', source: stream(chunks, request, () => {}) });
+    };
+    const onEnd = (): void => {
+      stop();
+      if (size === 0) {
+        resolve(NO_BODY);
+        return;
+      }
+      const bytes = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, size);
+      resolve({ kind: 'buffered', bytes, sha256: hash('sha256', bytes) });
+    };
+    const onGone = (): void => {
+      stop();
+      attachment.bufferedBytes -= size;
+      reject(gone());
+    };
+    request.on('data', onData).on('end', onEnd).on('error', onGone);
+  });
+}
+
+async function* stream(
+  first: Buffer[],
+  request: IncomingMessage,
+  proceed: () => void,
+): AsyncGenerator<Uint8Array> {
+  proceed();
+  for (let chunk = first.shift(); chunk !== undefined; chunk = first.shift()) yield chunk;
+  try {
+    // The request outlives its reader: its connection still has to carry the answer.
+    for await (const chunk of request.iterator({ destroyOnReturn: false })) yield chunk as Buffer;
+  } catch {
+    throw gone(); // the only way in which a request breaks is that its client leaves
+  }
+}
+
+function gone(): BelayError {
+  return new BelayError('ERR_ABORTED', 'the client went away');
+}

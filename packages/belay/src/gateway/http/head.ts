@@ -1,0 +1,142 @@
+// From a parsed HTTP/1 head to the parts of a Call, once and strictly. node:http has already refused
+// broken syntax, both length and chunked framing at once, and heads over 16 KiB. Here everything is
+// refused that could mean two things: another host than the connection's, a second Host field, a
+// target that disagrees, an unusual framing, an upgrade.
+
+import type { IncomingMessage } from 'node:http';
+import type { Headers } from '../../core/call.ts';
+import { reasonOf } from '../../core/errors.ts';
+import { hostPort, parseHost, type Target } from '../../core/target.ts';
+import { dropNominated, isHopByHop, nominated } from '../../upstream/hop-by-hop.ts';
+import { parsePath } from './path.ts';
+
+export interface Head {
+  readonly kind: 'head';
+  readonly method: string;
+  readonly target: Target;
+  readonly path: string;
+  readonly query: string;
+  /** Without `host`, `expect` and hop-by-hop fields. */
+  readonly headers: Headers;
+  /** The length of the body; 0: there is none; undefined: it is chunked. */
+  readonly bodyBytes: number | undefined;
+  readonly expectsContinue: boolean;
+}
+
+export interface Refusal {
+  readonly kind: 'refused';
+  readonly status: 400 | 405 | 417 | 421 | 426;
+  readonly reason: string;
+}
+
+/** `fixed`: where the connection goes; undefined on the explicit proxy. */
+export function parseHead(request: IncomingMessage, fixed: Target | undefined): Head | Refusal {
+  const { rawHeaders } = request;
+  const method = request.method as string;
+  const headers: [string, string][] = [];
+  let host: string | undefined;
+  let drop: readonly string[] | undefined;
+  let bodyBytes: number | undefined = 0;
+  let expectsContinue = false;
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = (rawHeaders[i] as string).toLowerCase();
+    const value = rawHeaders[i + 1] as string;
+    switch (name) {
+      case 'host':
+        if (host !== undefined) return refused(400, 'more than one host field');
+        host = value;
+        break;
+      case 'content-length':
+        // node:http has checked that it is one number.
+        bodyBytes = Number(value);
+        headers.push([name, value]);
+        break;
+      case 'transfer-encoding':
+        if (value.toLowerCase() !== 'chunked' || request.httpVersionMinor === 0) {
+          return refused(400, 'a transfer coding other than chunked');
+        }
+        bodyBytes = undefined;
+        break;
+      case 'connection':
+        drop = nominated(value, drop);
+        break;
+      case 'upgrade':
+        return refused(426, 'an upgrade to another protocol');
+      case 'expect':
+        if (value.toLowerCase() !== '100-continue') return refused(417, 'an unknown expectation');
+        expectsContinue = request.httpVersionMinor > 0;
+        break;
+      default:
+        if (!isHopByHop(name)) headers.push([name, value]);
+    }
+  }
+  if (drop !== undefined) dropNominated(headers, drop);
+  if (method === 'TRACE' || method === 'CONNECT') return refused(405, `the method ${method}`);
+  const place = whereTo(request.url as string, fixed);
+  if (place.kind === 'refused') return place;
+  const { target } = place;
+  if (host === undefined) return refused(400, 'no host field');
+  if (!names(host, target)) return refused(421, `the host field is not \`${hostPort(target)}\``);
+  const parsed = parsePath(place.rest);
+  if (parsed.kind === 'refused') return refused(400, parsed.reason);
+  const { path, query } = parsed;
+  return { kind: 'head', method, target, path, query, headers, bodyBytes, expectsContinue };
+}
+
+interface Place {
+  readonly kind: 'place';
+  readonly target: Target;
+  readonly rest: string;
+}
+
+const ABSOLUTE = /^(https?):\/\/([^/?#]*)(.*)$/i;
+
+/** RFC 9112 section 3.2: origin form on a direct connection, absolute form where it agrees. */
+function whereTo(text: string, fixed: Target | undefined): Place | Refusal {
+  if (text[0] === '/') {
+    if (fixed === undefined) return refused(400, 'a request to the proxy itself');
+    return { kind: 'place', target: fixed, rest: text };
+  }
+  const match = ABSOLUTE.exec(text);
+  if (match === null) return refused(400, 'a request target that is no path');
+  const [, scheme = '', authority = '', tail = ''] = match;
+  const rest = tail[0] === '/' ? tail : `/${tail}`;
+  if (fixed !== undefined) {
+    if (scheme.toLowerCase() === fixed.scheme && names(authority, fixed)) {
+      return { kind: 'place', target: fixed, rest };
+    }
+    return refused(421, `the request target is not on \`${hostPort(fixed)}\``);
+  }
+  // Over the proxy https needs CONNECT: otherwise the client's side would be in the clear.
+  if (scheme.toLowerCase() !== 'http') return refused(400, 'https without CONNECT');
+  const target = parseAuthority(authority, 80);
+  if (typeof target === 'string') return refused(400, target);
+  return { kind: 'place', target: { scheme: 'http', ...target }, rest };
+}
+
+/** Whether a Host field or an authority is this target's, with or without the port. */
+function names(text: string, target: Target): boolean {
+  const name = target.host.includes(':') ? `[${target.host}]` : target.host;
+  if (text === name) return true;
+  const lower = text.toLowerCase();
+  return lower === name || lower === `${name}:${target.port}`;
+}
+
+/** `HOST[:PORT]`, or why it is refused. Without a default the port is required, as in CONNECT. */
+export function parseAuthority(
+  text: string,
+  defaultPort: number | undefined,
+): Pick<Target, 'host' | 'port'> | string {
+  const match = /^(\[[^\]]*\]|[^:]*)(?::([1-9]\d{0,4}))?$/.exec(text);
+  const port = match?.[2] === undefined ? defaultPort : Number(match[2]);
+  if (match === null || port === undefined || port > 65_535) return 'not a host and a port';
+  try {
+    return { host: parseHost(match[1] as string), port };
+  } catch (error) {
+    return reasonOf(error);
+  }
+}
+
+function refused(status: Refusal['status'], reason: string): Refusal {
+  return { kind: 'refused', status, reason };
+}

@@ -1,0 +1,124 @@
+// One request's way through the gateway: head, body, Call, `perform`, answer. Decides nothing: what
+// it refuses by itself has no single meaning as HTTP, and is reported so that it reaches the ledger.
+
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Call, CallBody, Result } from '../../core/call.ts';
+import { reasonOf, unreachable } from '../../core/errors.ts';
+import { type CallId, type Clock, type Random, uuid7 } from '../../core/ids.ts';
+import { printable } from '../../core/target.ts';
+import { type Connection, endCall, type OpenCall, type Report } from '../connection.ts';
+import { type Ask, refuse, respond } from './answer.ts';
+import { NO_BODY, readBody } from './body.ts';
+import { type Head, parseHead } from './head.ts';
+
+export interface ServeParts {
+  readonly perform: (call: Call) => Promise<Result>;
+  readonly report: Report;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+export type Serve = (
+  connection: Connection,
+  request: IncomingMessage,
+  reply: ServerResponse,
+) => void;
+
+export function createServe({ perform, report, clock, random }: ServeParts): Serve {
+  function serve(connection: Connection, request: IncomingMessage, reply: ServerResponse): void {
+    if (connection.misdirected !== undefined) {
+      refuseEarly(connection, request, reply, 421, connection.misdirected);
+      return;
+    }
+    const head = parseHead(request, connection.target);
+    if (head.kind === 'refused') {
+      refuseEarly(connection, request, reply, head.status, head.reason);
+      return;
+    }
+    const hasBody = head.bodyBytes !== 0;
+    const ask: Ask = { connection, request, reply, hasBody };
+    if (!hasBody) {
+      begin(ask, head, NO_BODY);
+      return;
+    }
+    const proceed = (): void => {
+      if (head.expectsContinue && connection.open && !reply.headersSent) reply.writeContinue();
+    };
+    readBody(request, head.bodyBytes, connection.attachment, proceed).then(
+      (body) => begin(ask, head, body),
+      () => {}, // the client left before its request was whole: there is no call
+    );
+  }
+
+  function begin(ask: Ask, head: Head, body: CallBody): void {
+    const { connection } = ask;
+    const { attachment, calls } = connection;
+    const heldBytes = body.kind === 'buffered' ? body.bytes.length : 0;
+    if (!connection.open) {
+      attachment.bufferedBytes -= heldBytes;
+      return;
+    }
+    const { method, target, path, query, headers } = head;
+    const now = clock();
+    const id = uuid7(now, random) as CallId;
+    const pathAndQuery = query === '' ? path : `${path}?${query}`;
+    const retryOf = attachment.retries.note(id, now, method, target, pathAndQuery, body);
+    const open: OpenCall = { abort: new AbortController(), flow: undefined, heldBytes };
+    calls.add(open);
+    const call = {
+      id,
+      run: attachment.run,
+      kind: 'http' as const,
+      target,
+      method,
+      path,
+      query,
+      headers,
+      body,
+      signal: open.abort.signal,
+    };
+    perform(retryOf === undefined ? call : { ...call, retryOf })
+      .then((result) => {
+        switch (result.kind) {
+          case 'response':
+            return respond(ask, open, result);
+          case 'denied':
+            endCall(connection, open);
+            return refuse(ask, result.denial.code, result.denial.told);
+          default:
+            return unreachable(result);
+        }
+      })
+      .catch((error) => {
+        // INVARIANT: I7: a fault of ours denies the call.
+        endCall(connection, open);
+        open.abort.abort();
+        const { host, port } = target;
+        report({ run: attachment.run, host, port, reason: `a fault: ${reasonOf(error)}` });
+        refuse(ask, 'protocol', { status: 503, message: 'the call could not be carried out' });
+      });
+  }
+
+  /** What cannot become a Call: reported, because the monitor never sees it. */
+  function refuseEarly(
+    connection: Connection,
+    request: IncomingMessage,
+    reply: ServerResponse,
+    status: number,
+    reason: string,
+  ): void {
+    const { attachment, target } = connection;
+    const { headers } = request;
+    const { host, port } = target ?? {
+      host: printable((headers.host ?? '').slice(0, 253)),
+      port: 0,
+    };
+    report({ run: attachment.run, host, port, reason });
+    const length = headers['content-length'] ?? '0';
+    const hasBody = headers['transfer-encoding'] !== undefined || length !== '0';
+    const message = `the request was refused: ${reason}`;
+    refuse({ connection, request, reply, hasBody }, 'protocol', { status, message });
+  }
+
+  return serve;
+}

@@ -1,0 +1,63 @@
+// From a name to addresses that may be dialled. Every address of an answer is checked, and one
+// refused address refuses the name: an answer that mixes public and private is an attack or a
+// mistake. What is returned here is what is dialled; nobody resolves again in between.
+
+import { lookup } from 'node:dns/promises';
+import type { Clock } from '../core/ids.ts';
+import { isAddress, type Target } from '../core/target.ts';
+import { refusedAddress } from './addresses.ts';
+import { failure, wordsFor } from './failure.ts';
+
+export type Resolve = (
+  host: string,
+) => Promise<readonly { readonly address: string; readonly family: number }[]>;
+
+export const systemResolve: Resolve = (host) => lookup(host, { all: true, order: 'verbatim' });
+
+/** Checked addresses of a target; rejects with ERR_ADDRESS. */
+export type Lookup = (target: Target) => Promise<readonly string[]>;
+
+/** Connections that open together share one query; an answer is used for at most `ttlMs`. */
+export function createLookup(
+  resolve: Resolve,
+  clock: Clock,
+  { ttlMs, maxNames }: { readonly ttlMs: number; readonly maxNames: number },
+): Lookup {
+  const answers = new Map<string, { readonly until: number; readonly found: Promise<string[]> }>();
+
+  async function query(host: string): Promise<string[]> {
+    let found: readonly { readonly address: string }[];
+    try {
+      found = await resolve(host);
+    } catch (error) {
+      throw failure('address.unresolved', `\`${host}\` does not resolve: ${wordsFor(error)}`);
+    }
+    if (found.length === 0) throw failure('address.unresolved', `\`${host}\` has no address`);
+    return found.map(({ address }) => checked(host, address));
+  }
+
+  return ({ host }) => {
+    if (isAddress(host)) {
+      return new Promise((done) => done([checked(host, host)]));
+    }
+    const now = clock();
+    const known = answers.get(host);
+    if (known !== undefined && now < known.until) return known.found;
+    if (answers.size >= maxNames) {
+      for (const [name, { until }] of answers) if (now >= until) answers.delete(name);
+      if (answers.size >= maxNames) answers.clear();
+    }
+    const found = query(host);
+    answers.set(host, { until: now + ttlMs, found });
+    // A failed query is not kept; those who wait for it hear of it through `found` itself.
+    found.catch(() => answers.delete(host));
+    return found;
+  };
+}
+
+function checked(host: string, address: string): string {
+  const why = refusedAddress(address);
+  if (why === undefined) return address;
+  const what = host === address ? `\`${host}\`` : `\`${host}\` resolves to \`${address}\`, which`;
+  throw failure('address.refused', `${what} is refused: ${why}; declare it under upstreams`);
+}
