@@ -1,0 +1,132 @@
+// The agent's view of the machine, as arguments for bubblewrap: /usr and a few files of /etc to
+// read, the workspace and a home of its own to write, protected names on top, and nothing else. No
+// capability, no further user namespace, no variable of the caller, uid 1000. Sources that another
+// uid could not reach are passed through `at`, which names the place where they were staged.
+
+import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { AGENT_PATH } from './command.ts';
+import { BRIDGE_ADDRESS } from './link.ts';
+import type { MaskPlan } from './masks.ts';
+import { GATE } from './perl.ts';
+import type { SandboxSpec } from './spec.ts';
+
+/** Descriptors that bwrap and the gate inherit. */
+export const FD = { filter: 3, args: 4, status: 5, gate: 6, stderr: 7 } as const;
+
+export const AGENT_HOME = '/home/agent';
+const AGENT_ID = '1000';
+const HOST_NAME = 'belay';
+
+const READ_FROM_ETC = [
+  ...['ld.so.cache', 'ld.so.conf', 'ld.so.conf.d', 'alternatives', 'ssl/openssl.cnf'],
+  ...['services', 'protocols', 'mime.types', 'localtime', 'timezone', 'os-release'],
+];
+
+/** Files that are generated for the run; none holds a secret. */
+export function etcFiles(ignored: readonly string[]): Readonly<Record<string, string>> {
+  return {
+    passwd: `agent:x:${AGENT_ID}:${AGENT_ID}::${AGENT_HOME}:/bin/bash\n`,
+    group: `agent:x:${AGENT_ID}:\n`,
+    hosts: `127.0.0.1 localhost ${HOST_NAME}\n::1 localhost ${HOST_NAME}\n`,
+    hostname: `${HOST_NAME}\n`,
+    'resolv.conf': `nameserver ${BRIDGE_ADDRESS}\n`,
+    'nsswitch.conf': 'passwd: files\ngroup: files\nhosts: files dns\nservices: files\n',
+    // Placeholders are in nobody's commit.
+    gitconfig: '[core]\n\texcludesFile = /etc/belay-ignore\n',
+    'belay-ignore': ignored.map((path) => `/${path}\n`).join(''),
+  };
+}
+
+const TRUST = {
+  SSL_CERT_FILE: '/run/belay/bundle.pem',
+  REQUESTS_CA_BUNDLE: '/run/belay/bundle.pem',
+  PIP_CERT: '/run/belay/bundle.pem',
+  CURL_CA_BUNDLE: '/run/belay/bundle.pem',
+  GIT_SSL_CAINFO: '/run/belay/bundle.pem',
+  NODE_EXTRA_CA_CERTS: '/run/belay/ca.pem',
+} as const;
+
+export function agentEnvironment(spec: SandboxSpec): Readonly<Record<string, string>> {
+  return {
+    PATH: AGENT_PATH,
+    HOME: AGENT_HOME,
+    USER: 'agent',
+    LOGNAME: 'agent',
+    SHELL: '/bin/bash',
+    LANG: 'C.UTF-8',
+    TERM: spec.tty ? 'xterm-256color' : 'dumb',
+    ...spec.env,
+    ...TRUST,
+  };
+}
+
+/** Where a source is found by bwrap: `root` is one of the staged sources, `path` lies in it. */
+export type At = (root: string, path?: string) => string;
+
+export interface View {
+  readonly spec: SandboxSpec;
+  /** The workspace's real path. */
+  readonly workdir: string;
+  /** The folder with the generated files in `etc/` and an `empty` file. */
+  readonly filesDir: string;
+  readonly masks: MaskPlan;
+  readonly at: At;
+}
+
+export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): readonly string[] {
+  const work = (path: string) => at(workdir, path);
+  return [
+    ...['--unshare-all', '--share-net', '--unshare-user', '--disable-userns', '--cap-drop', 'ALL'],
+    ...['--die-with-parent', '--clearenv', '--uid', AGENT_ID, '--gid', AGENT_ID],
+    ...['--hostname', HOST_NAME],
+    // On a terminal the agent stays in the caller's session: its own would have no /dev/tty. The
+    // filter refuses to push input into the terminal.
+    ...(spec.tty ? [] : ['--new-session']),
+    ...['--tmpfs', '/', ...systemFolders(), '--dir', '/etc'],
+    ...READ_FROM_ETC.concat(javaSettings())
+      .map((name) => `/etc/${name}`)
+      .filter((path) => existsSync(path))
+      .flatMap((path) => ['--ro-bind', path, path]),
+    ...Object.keys(etcFiles([])).flatMap((name) => [
+      ...['--ro-bind', at(filesDir, join(filesDir, 'etc', name)), `/etc/${name}`],
+    ]),
+    // A uid 0 of the host is never mapped, and /proc/sys is closed even so.
+    ...['--proc', '/proc', '--ro-bind', '/proc/sys', '/proc/sys', '--dev', '/dev'],
+    ...['--tmpfs', '/tmp', '--tmpfs', '/var/tmp', '--dir', '/run'],
+    ...['--bind', at(spec.home), AGENT_HOME],
+    ...spec.readOnly.flatMap((path) => ['--ro-bind', at(path), path]),
+    ...['--bind', work(workdir), workdir],
+    ...masks.pins.flatMap((path) => ['--bind', work(path), path]),
+    ...masks.readOnly.flatMap((path) => ['--ro-bind', work(path), path]),
+    ...masks.emptied.flatMap((path) => ['--ro-bind', at(filesDir, join(filesDir, 'empty')), path]),
+    ...['ca.pem', 'bundle.pem'].flatMap((name) => [
+      ...['--ro-bind', at(spec.trustDir, join(spec.trustDir, name)), `/run/belay/${name}`],
+    ]),
+    ...['--ro-bind', at(spec.trustDir, join(spec.trustDir, 'certs')), '/etc/ssl/certs'],
+    ...Object.entries(agentEnvironment(spec)).flatMap(([name, value]) => ['--setenv', name, value]),
+    ...['--chdir', workdir, '--remount-ro', '/'],
+    ...['--json-status-fd', String(FD.status), '--seccomp', String(FD.filter)],
+  ];
+}
+
+/** /usr, and /bin, /lib and their like as this host has them: links, or folders of their own. */
+function systemFolders(): readonly string[] {
+  const out = ['--ro-bind', '/usr', '/usr'];
+  for (const name of ['bin', 'sbin', 'lib', 'lib32', 'lib64', 'libx32']) {
+    const found = lstatSync(`/${name}`, { throwIfNoEntry: false });
+    if (found?.isSymbolicLink()) out.push('--symlink', readlinkSync(`/${name}`), `/${name}`);
+    else if (found?.isDirectory()) out.push('--ro-bind', `/${name}`, `/${name}`);
+  }
+  return out;
+}
+
+function javaSettings(): readonly string[] {
+  return readdirSync('/etc').filter((name) => /^java-[0-9a-z-]+$/.test(name));
+}
+
+/** The command behind its gate, as bwrap's own command. */
+export function gated(command: readonly string[]): readonly string[] {
+  const fds = [FD.gate, FD.stderr, FD.filter].map(String);
+  return ['/usr/bin/perl', '-e', GATE, '--', ...fds, ...command];
+}

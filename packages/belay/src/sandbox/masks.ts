@@ -1,0 +1,168 @@
+// Decides, by looking at a workspace, how its protected names are kept from being written: which
+// paths are bound read-only, which of their ancestors are pinned (a mount point cannot be renamed),
+// which placeholders must exist because a missing name cannot be bound, and which files of secrets
+// appear empty. Symbolic links are never followed: a protected name that is one, or lies behind
+// one, refuses the run, since a link can be replaced whatever is mounted at its target.
+
+import {
+  accessSync,
+  constants,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmdirSync,
+  type Stats,
+  unlinkSync,
+} from 'node:fs';
+import { dirname, join, sep } from 'node:path';
+import { BelayError } from '../core/errors.ts';
+import { holdsSecrets, PROTECTED, type ProtectedName } from './protected.ts';
+
+/** Made for the run, removed at its end if it is still what was made. */
+export interface Placeholder {
+  readonly path: string;
+  readonly kind: 'file' | 'dir';
+  readonly content: string;
+}
+
+export interface MaskPlan {
+  /** Folders that stay writable and cannot be renamed; parents first. */
+  readonly pins: readonly string[];
+  readonly readOnly: readonly string[];
+  readonly placeholders: readonly Placeholder[];
+  /** Files that appear empty. */
+  readonly emptied: readonly string[];
+}
+
+export interface MaskOptions {
+  /** The workspace's real path. */
+  readonly workdir: string;
+  /** The caller's own home, where shell start files matter. */
+  readonly callerHome: string;
+  /** Whether the agent could create an entry in this folder. */
+  readonly canWrite: (folder: string, found: Stats) => boolean;
+  /** Placeholders of other runs in this workspace: masked here too, and whoever ends last removes
+   * them. */
+  readonly shared: readonly Placeholder[];
+}
+
+/** Throws ERR_SANDBOX for a protected name that cannot be protected. */
+export function planMasks(options: MaskOptions): MaskPlan {
+  const { workdir, callerHome, canWrite } = options;
+  const shared = new Map(options.shared.map((placeholder) => [placeholder.path, placeholder]));
+  const pins = new Set<string>();
+  const readOnly = new Set<string>();
+  const placeholders = new Map<string, Placeholder>();
+  for (const name of PROTECTED) {
+    const masksMissing =
+      name.missing === 'mask' || (name.missing === 'home' && workdir === callerHome);
+    protect(name, masksMissing);
+  }
+  const emptied = readdirSync(workdir)
+    .filter(holdsSecrets)
+    .flatMap((name) => secretAt(workdir, name));
+  return {
+    pins: [...pins],
+    readOnly: [...readOnly],
+    placeholders: [...placeholders.values()],
+    emptied,
+  };
+
+  function protect(name: ProtectedName, masksMissing: boolean): void {
+    const parts = name.path.split('/');
+    let folder = workdir;
+    let ancestors: string[] = [];
+    for (const [i, part] of parts.entries()) {
+      const path = join(folder, part);
+      const last = i === parts.length - 1;
+      const found = lstatSync(path, { throwIfNoEntry: false });
+      if (found === undefined) {
+        if (placeholders.has(path)) return;
+        if (!masksMissing || !canWrite(folder, lstatSync(folder))) return;
+        // The first missing part is masked: nothing below it can come to be either.
+        const kind = last ? name.kind : 'dir';
+        placeholders.set(path, { path, kind, content: (last && name.content) || '' });
+        readOnly.add(path);
+        break;
+      }
+      if (found.isSymbolicLink()) {
+        throw new BelayError(
+          'ERR_SANDBOX',
+          `\`${path}\` is a symbolic link and cannot be protected`,
+          {
+            hint: 'replace it by what it points to, or choose another --workdir',
+          },
+        );
+      }
+      const theirs = shared.get(path);
+      if (theirs !== undefined) {
+        placeholders.set(path, theirs);
+        readOnly.add(path);
+        break;
+      }
+      // A file where a folder was expected (such as a worktree's .git): it is protected itself.
+      if (last || !found.isDirectory()) {
+        readOnly.add(path);
+        break;
+      }
+      if (readOnly.has(path)) return;
+      ancestors = [...ancestors, path];
+      folder = path;
+    }
+    for (const path of ancestors) pins.add(path);
+  }
+}
+
+/** The file that a name of secrets stands for, as long as the agent could reach it. */
+function secretAt(workdir: string, name: string): readonly string[] {
+  const path = join(workdir, name);
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found?.isFile()) return [path];
+  if (!found?.isSymbolicLink()) return [];
+  try {
+    const target = realpathSync(path);
+    return target.startsWith(workdir + sep) && lstatSync(target).isFile() ? [target] : [];
+  } catch {
+    return []; // it points nowhere: there is nothing to hide
+  }
+}
+
+/** Whether `uid` could create an entry in a folder, by its mode bits and the filesystem's flags. */
+export function writableBy(uid: number, gid: number): MaskOptions['canWrite'] {
+  return (folder, found) => {
+    try {
+      accessSync(folder, constants.W_OK);
+    } catch {
+      return false; // a read-only filesystem refuses root too
+    }
+    if (found.uid === uid) return (found.mode & 0o200) !== 0;
+    if (found.gid === gid) return (found.mode & 0o020) !== 0;
+    return (found.mode & 0o002) !== 0;
+  };
+}
+
+/**
+ * Removes placeholders that are still what was made. The agent is gone; the workspace is the
+ * user's, so each parent is checked to be no link before anything below it is touched.
+ */
+export function removePlaceholders(
+  workdir: string,
+  placeholders: readonly Placeholder[],
+  keep: ReadonlySet<string>,
+): void {
+  for (const { path, kind, content } of [...placeholders].reverse()) {
+    if (keep.has(path) || !path.startsWith(workdir + sep)) continue;
+    try {
+      const parent = dirname(path);
+      if (realpathSync(parent) !== parent) continue;
+      const found = lstatSync(path);
+      if (kind === 'dir' && found.isDirectory()) rmdirSync(path);
+      if (kind === 'file' && found.isFile() && found.size === Buffer.byteLength(content)) {
+        if (readFileSync(path, 'utf8') === content) unlinkSync(path);
+      }
+    } catch {
+      // Gone already, or filled by someone else (rmdir refuses): then it is theirs.
+    }
+  }
+}

@@ -1,0 +1,68 @@
+// Who owns a run's folder, so that whoever finds it later knows whether its launcher still lives and
+// what it left in the workspace. Written before anything that would have to be cleaned up.
+
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Placeholder } from './masks.ts';
+import { processStart } from './process-start.ts';
+
+const OWNER_VERSION = 1;
+const OWNER_FILE = 'owner.json';
+/** The folder in a run's folder that holds what start wrote. */
+export const FILES_FOLDER = 'sandbox';
+
+export interface RunOwner {
+  readonly v: typeof OWNER_VERSION;
+  readonly pid: number;
+  readonly start: string;
+  readonly workdir: string;
+  readonly placeholders: readonly Placeholder[];
+  readonly cgroup: string | null;
+}
+
+export function writeOwner(runDir: string, owner: Omit<RunOwner, 'v' | 'pid' | 'start'>): void {
+  const start = processStart(process.pid) ?? '';
+  const text = JSON.stringify({ v: OWNER_VERSION, pid: process.pid, start, ...owner });
+  const file = join(runDir, OWNER_FILE);
+  // CRASH: before the rename nothing else exists yet; the next janitor removes the folder by age.
+  writeFileSync(`${file}.new`, `${text}\n`, { mode: 0o644 });
+  renameSync(`${file}.new`, file);
+}
+
+/** Undefined when there is none, or none that can be trusted to be ours. */
+export function readOwner(runDir: string): RunOwner | undefined {
+  try {
+    const value: unknown = JSON.parse(readFileSync(join(runDir, OWNER_FILE), 'utf8'));
+    return isOwner(value) ? value : undefined;
+  } catch {
+    return undefined; // not there, or torn: the folder is treated as one without an owner
+  }
+}
+
+export function isAlive(owner: RunOwner): boolean {
+  return processStart(owner.pid) === owner.start;
+}
+
+export function removeRunFiles(runDir: string): void {
+  rmSync(join(runDir, FILES_FOLDER), { recursive: true, force: true });
+  rmSync(join(runDir, OWNER_FILE), { force: true });
+}
+
+function isOwner(value: unknown): value is RunOwner {
+  if (typeof value !== 'object' || value === null) return false;
+  const owner = value as Partial<Record<keyof RunOwner, unknown>>;
+  return (
+    owner.v === OWNER_VERSION &&
+    Number.isSafeInteger(owner.pid) &&
+    typeof owner.start === 'string' &&
+    typeof owner.workdir === 'string' &&
+    (owner.cgroup === null || typeof owner.cgroup === 'string') &&
+    Array.isArray(owner.placeholders) &&
+    owner.placeholders.every(
+      (p: Partial<Placeholder> | null) =>
+        typeof p?.path === 'string' &&
+        typeof p.content === 'string' &&
+        (p.kind === 'file' || p.kind === 'dir'),
+    )
+  );
+}

@@ -1,0 +1,181 @@
+// The few system calls that Node lacks, made by perl-base, which is essential on Debian and Ubuntu.
+// The programs are text, run as `perl -e TEXT ARGUMENTS`, and each ends by becoming the next program
+// of its chain. They run before any agent does, see no input of an agent, and fail with one line on
+// stderr that starts with `belay:` and status 69.
+
+// Numbers of unshare, mount, prctl per machine; the newer calls have one number everywhere.
+const PRELUDE = `use strict; use POSIX ();
+sub fail { print STDERR "belay: $_[0]\\n"; POSIX::_exit(69) }
+my $machine = (POSIX::uname())[4];
+my ($UNSHARE, $MOUNT, $PRCTL) = $machine eq 'x86_64' ? (272, 165, 157)
+  : $machine eq 'aarch64' ? (97, 40, 167) : fail("machine $machine is not supported");
+my ($OPEN_TREE, $MOVE_MOUNT, $MOUNT_SETATTR) = (428, 429, 442);
+sub die_with_parent { syscall($PRCTL, 1, 9, 0, 0, 0) == 0 or fail("prctl: $!") }
+# What the caller's shell had open is nobody's here.
+sub close_from {
+  opendir my $all, '/proc/self/fd' or fail("/proc/self/fd: $!");
+  my @open = grep { /^[0-9]+$/ && $_ >= $_[0] } readdir $all;
+  closedir $all;
+  POSIX::close($_) for @open;
+}
+sub become { no warnings; exec { $_[0] } @_; fail("exec $_[0]: $!") }
+`;
+
+/**
+ * In the bridge's namespaces: leaves the transparent listener on descriptor 3, starts the process
+ * that holds the agent's network namespace (it dies with the bridge, through a pipe whose other end
+ * is the bridge's descriptor 4), and becomes the bridge. Arguments: PORT PROGRAM ARGUMENTS...; the
+ * holder's pid is added as the last argument.
+ */
+export const HOLD_AND_LISTEN = `${PRELUDE}
+use Socket qw(:all); $^F = 1000;
+my ($port, @next) = @ARGV;
+die_with_parent();
+pipe(my $life, my $bridge) or fail("pipe: $!");
+pipe(my $up, my $said) or fail("pipe: $!");
+my $holder = fork() // fail("fork: $!");
+if ($holder == 0) {
+  close $bridge; close $up;
+  POSIX::close($_) for 0, 1;
+  die_with_parent();
+  syscall($UNSHARE, 0x40000000) == 0 or fail("network namespace: $!");
+  if (open my $f, '>', '/proc/sys/net/ipv4/ip_unprivileged_port_start') { syswrite $f, "0\\n"; close $f }
+  syswrite $said, "up"; close $said;
+  sysread $life, my $byte, 1;
+  POSIX::_exit(0);
+}
+close $life; close $said;
+sysread($up, my $word, 2) == 2 or POSIX::_exit(69);
+close $up;
+socket(my $s, AF_INET6, SOCK_STREAM, 0) or fail("ipv6: $!");
+setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1) or fail("SO_REUSEADDR: $!");
+setsockopt($s, 41, 26, 0) or fail("IPV6_V6ONLY: $!");
+setsockopt($s, 41, 75, 1) or fail("IPV6_TRANSPARENT: $!");
+setsockopt($s, 0, 19, 1) or fail("IP_TRANSPARENT: $!");
+bind($s, pack_sockaddr_in6($port, inet_pton(AF_INET6, '::'))) or fail("bind: $!");
+listen($s, 1024) or fail("listen: $!");
+my ($listener, $lifeline) = (POSIX::dup(fileno $s), POSIX::dup(fileno $bridge));
+while ($listener < 5 or $lifeline < 5) {
+  $listener = POSIX::dup($listener) if $listener < 5;
+  $lifeline = POSIX::dup($lifeline) if $lifeline < 5;
+}
+POSIX::dup2($listener, 3); POSIX::dup2($lifeline, 4);
+close_from(5);
+become(@next, $holder);
+`;
+
+/**
+ * Joins the agent's cgroup and, for root, moves what the sandbox is made of to places that another
+ * uid can reach: in a private mount namespace, each source is bound at /tmp/belay/N, those marked
+ * \`map\` with the ids 0 on disk and UID exchanged. Arguments: CGROUP UID GID COUNT (KIND SOURCE)...
+ * PROGRAM ARGUMENTS...
+ */
+export const JOIN_AND_STAGE = `${PRELUDE}
+my ($cgroup, $uid, $gid, $count) = splice @ARGV, 0, 4;
+my @sources = splice @ARGV, 0, 2 * $count;
+if ($cgroup ne '') {
+  open my $f, '>', "$cgroup/cgroup.procs" or fail("cgroup $cgroup: $!");
+  syswrite $f, "$$\\n" or fail("cgroup $cgroup: $!");
+  close $f;
+}
+if ($count > 0) {
+  my ($empty, $root, $tmp, $type, $mode) = ("\\0", "/\\0", "/tmp\\0", "tmpfs\\0", "mode=755\\0");
+  syscall($UNSHARE, 0x20000) == 0 or fail("mount namespace: $!");
+  syscall($MOUNT, $type, $root, $empty, 0x44000, 0) == 0 or fail("private mounts: $!");
+  my $mapping;
+  my @trees;
+  while (my ($kind, $source) = splice @sources, 0, 2) {
+    my $path = "$source\\0";
+    my $plain = $kind eq 'bind' ? 0x8000 : 0;
+    my $tree = syscall($OPEN_TREE, -100, $path, 0x80001 | $plain);
+    fail("open $source: $!") if $tree < 0;
+    if ($kind eq 'map') {
+      $mapping //= user_namespace();
+      my $attributes = pack('Q4', 0x100000, 0, 0, fileno $mapping);
+      syscall($MOUNT_SETATTR, $tree, $empty, 0x1000, $attributes, 32) == 0
+        or fail("idmap $source: $!");
+    }
+    push @trees, [$tree, -d $source];
+  }
+  syscall($MOUNT, $type, $tmp, $type, 6, $mode) == 0 or fail("stage: $!");
+  mkdir '/tmp/belay', 0755 or fail("stage: $!");
+  for my $n (0 .. $#trees) {
+    my ($tree, $folder) = @{$trees[$n]};
+    my $at = "/tmp/belay/$n";
+    if ($folder) { mkdir $at, 0755 or fail("stage $n: $!") }
+    else { open my $f, '>', $at or fail("stage $n: $!"); close $f }
+    my $to = "$at\\0";
+    syscall($MOVE_MOUNT, $tree, $empty, -100, $to, 4) == 0 or fail("stage $n: $!");
+    POSIX::close($tree);
+  }
+}
+become(@ARGV);
+
+sub user_namespace {
+  pipe(my $hold, my $mine) or fail("pipe: $!");
+  pipe(my $up, my $said) or fail("pipe: $!");
+  my $child = fork() // fail("fork: $!");
+  if ($child == 0) {
+    close $mine; close $up;
+    syscall($UNSHARE, 0x10000000) == 0 or fail("user namespace: $!");
+    syswrite $said, "up";
+    sysread $hold, my $byte, 1;
+    POSIX::_exit(0);
+  }
+  close $hold; close $said;
+  sysread($up, my $word, 2) == 2 or POSIX::_exit(69);
+  for (['uid_map', $uid], ['gid_map', $gid]) {
+    open my $f, '>', "/proc/$child/$_->[0]" or fail("idmap: $!");
+    syswrite $f, "0 $_->[1] 1\\n" or fail("idmap: $!");
+    close $f or fail("idmap: $!");
+  }
+  open my $namespace, '<', "/proc/$child/ns/user" or fail("idmap: $!");
+  close $mine;
+  waitpid $child, 0;
+  return $namespace;
+}
+`;
+
+/**
+ * As the agent's uid, before the sandbox exists: makes the placeholders that keep protected names
+ * from being created. What is there already stays. Then closes every descriptor from FIRST on.
+ * Arguments: FIRST COUNT (KIND PATH CONTENT)... PROGRAM ARGUMENTS...
+ */
+export const PLACE = `${PRELUDE}
+use Fcntl;
+my ($first, $count) = splice @ARGV, 0, 2;
+for (1 .. $count) {
+  my ($kind, $path, $content) = splice @ARGV, 0, 3;
+  if ($kind eq 'dir') { mkdir $path, 0755 or $!{EEXIST} or fail("placeholder $path: $!"); next }
+  if (sysopen my $f, $path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644) {
+    syswrite $f, $content; close $f or fail("placeholder $path: $!");
+  } else { $!{EEXIST} or fail("placeholder $path: $!") }
+}
+close_from($first);
+# The terminal's keys are for the command. bwrap would die of them; the gate takes this back.
+$SIG{$_} = 'IGNORE' for qw(INT QUIT);
+become(@ARGV);
+`;
+
+/**
+ * Inside the sandbox, its first program: says on descriptor GATE that the sandbox stands, waits for
+ * one line, and only on `go` becomes the command, with its own stderr from descriptor STDERR and
+ * none of FIRST to STDERR. Anything else, and the end of input, is 69. Arguments: GATE STDERR FIRST
+ * COMMAND ARGUMENTS...
+ */
+export const GATE = `use strict;
+my ($gate, $stderr, $first, @command) = @ARGV;
+$SIG{$_} = 'DEFAULT' for qw(INT QUIT);
+open my $launcher, '+<&=', $gate or exit 69;
+syswrite $launcher, "ready\n" or exit 69;
+my $word = '';
+while ($word !~ /\n/) { sysread $launcher, $word, 1, length $word or exit 69 }
+$word eq "go\n" or exit 69;
+open STDERR, '>&', $stderr or exit 69;
+for ($first .. $stderr) { my $f; close $f if $_ != $gate && open $f, '<&=', $_ }
+close $launcher;
+{ no warnings; exec { $command[0] } @command }
+my $status = $!{ENOENT} ? 127 : 126;
+print STDERR "belay: cannot run $command[0]: $!\n";
+exit $status;
+`;

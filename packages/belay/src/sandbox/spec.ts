@@ -1,0 +1,54 @@
+// What a sandbox is asked to be, and what one is. The launcher is trusted; the command is not.
+
+import type { RunId } from '../core/ids.ts';
+
+export interface SandboxSpec {
+  readonly run: RunId;
+  /** Private to the run; holds `gw.sock`. Files are written to it and removed at the end. */
+  readonly runDir: string;
+  /** Holds `ca.pem`, `bundle.pem` and `certs/`. */
+  readonly trustDir: string;
+  /** The workspace; a symbolic link is resolved first. */
+  readonly workdir: string;
+  /** The agent's home, bound at /home/agent. */
+  readonly home: string;
+  /** `command[0]` is a path that exists inside, or a name that the PATH inside finds. */
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  /** Paths outside /usr that the command needs; bound at their own place. */
+  readonly readOnly: readonly string[];
+  /** Whom the bridge and the agent run as; given exactly when the caller is root. */
+  readonly uid?: { readonly uid: number; readonly gid: number };
+  /** The workspace belongs to uid 0: bind it with the ids exchanged. */
+  readonly idmap?: boolean;
+  readonly tty: boolean;
+  /** A cgroup v2 folder that the agent joins. */
+  readonly cgroup?: string;
+  /** The command's stdin, stdout and stderr: descriptors of the caller. Default 0, 1, 2. */
+  readonly stdio?: readonly [number, number, number];
+}
+
+export interface SandboxEnd {
+  /** 128 + n for a signal. */
+  readonly status: number;
+  /** Whether the command was ever started. */
+  readonly ran: boolean;
+  readonly reason: 'exited' | 'killed' | 'bridge' | 'setup';
+  readonly message?: string;
+}
+
+export interface Sandbox extends AsyncDisposable {
+  /** The bridge, which holds both network namespaces' user namespace. */
+  readonly holderPid: number;
+  /** Holds the agent's network namespace. */
+  readonly agentNetPid: number;
+  /** The first process of the agent's pid namespace, as the host counts. */
+  readonly childPid: number;
+  /** The cgroup that the agent joined. */
+  readonly cgroup: string | undefined;
+  /** Lets the command start; once. */
+  open(): void;
+  readonly ended: Promise<SandboxEnd>;
+  /** Resolves when no process of the run is left. */
+  kill(): Promise<void>;
+}

@@ -1,0 +1,160 @@
+// Starts bubblewrap with the agent's gate inside, in the namespaces that the bridge holds. Resolves
+// once the sandbox stands and the gate waits. bwrap's own words come through a pipe of their own, so
+// that they are never mixed with the command's; whether the command ran is told by its status line.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import type { Duplex, Readable } from 'node:stream';
+import { BelayError } from '../core/errors.ts';
+import { FD, gated } from './bwrap.ts';
+import { hostFailure, missingProgram } from './failures.ts';
+import { processGone, processStart } from './process-start.ts';
+import { TOOL_ENV } from './start-bridge.ts';
+
+const READY_MS = 10_000;
+const GONE_MS = 5_000;
+const MOST_SAID = 8192;
+
+export interface AgentExit {
+  /** The status of bwrap, or 128 + n. */
+  readonly status: number;
+  /** Whether the program inside ended by itself, as bwrap tells. */
+  readonly reported: boolean;
+  readonly said: string;
+}
+
+export interface Agent {
+  readonly childPid: number;
+  open(): void;
+  /** Sends SIGKILL to bwrap and to the first process inside. */
+  slay(): void;
+  /** Resolves when nothing of the agent is left. */
+  readonly exited: Promise<AgentExit>;
+}
+
+export interface AgentOptions {
+  /** What comes before `nsenter`. */
+  readonly prefix: readonly string[];
+  readonly runDir: string;
+  readonly agentNetPid: number;
+  readonly command: readonly string[];
+  readonly filterFd: number;
+  readonly argsFd: number;
+  readonly stdio: readonly [number, number, number];
+}
+
+/** Throws ERR_HOST or ERR_SANDBOX; then nothing of it is left. */
+export async function startAgent(options: AgentOptions): Promise<Agent> {
+  const [stdin, stdout, stderr] = options.stdio;
+  const [program = '', ...args] = [
+    ...options.prefix,
+    ...['nsenter', '-t', String(options.agentNetPid), '--user', '--net', '--preserve-credentials'],
+    ...['bwrap', '--args', String(FD.args), '--', ...gated(options.command)],
+  ];
+  const child = spawn(program, args, {
+    cwd: options.runDir,
+    env: TOOL_ENV,
+    // In the order of FD (bwrap.ts).
+    stdio: [stdin, stdout, 'pipe', options.filterFd, options.argsFd, 'pipe', 'pipe', stderr],
+  });
+  const pipes: readonly unknown[] = child.stdio;
+  const gate = pipes[FD.gate] as Duplex;
+  let said = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    said = (said + text).slice(0, MOST_SAID);
+  });
+  const status = followStatus(pipes[FD.status] as Readable);
+  gate.on('error', () => {}); // the gate is gone: the exit says so
+
+  const slay = (): void => {
+    child.kill('SIGKILL');
+    const inside = status.child();
+    if (inside === undefined || processStart(inside.pid) !== inside.start) return;
+    try {
+      process.kill(inside.pid, 'SIGKILL');
+    } catch {
+      // Gone in between, or another user's: bwrap's death signal reaches it.
+    }
+  };
+  const exited = exitOf(child).then(async ({ code, signal }): Promise<AgentExit> => {
+    // bwrap may end a moment before the namespace that it made; its first process dies last.
+    const inside = status.child();
+    if (inside !== undefined && !(await processGone(inside.pid, inside.start, GONE_MS))) slay();
+    if (inside !== undefined) await processGone(inside.pid, inside.start, GONE_MS);
+    const number = signal === null ? (code ?? 1) : 128 + constants.signals[signal];
+    return { status: number, reported: status.reported(), said };
+  });
+
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(
+        () => reject(new BelayError('ERR_SANDBOX', `the sandbox was not ready in ${READY_MS} ms`)),
+        READY_MS,
+      );
+      const settle = (end: () => void) => () => {
+        clearTimeout(timer);
+        end();
+      };
+      child.on('error', (error) => settle(() => reject(missingProgram(program, error)))());
+      gate.once('data', settle(resolve));
+      gate.once('end', () => {
+        exited.then(settle(() => reject(hostFailure('the sandbox could not be built', said))));
+      });
+    });
+    // bwrap wrote it before it let its child run, but the two descriptors are read in any order.
+    await Promise.race([status.named, exited]);
+    const inside = status.child();
+    if (inside === undefined) throw new BelayError('ERR_SANDBOX', 'bwrap did not name its child');
+    return {
+      childPid: inside.pid,
+      slay,
+      exited,
+      open: () => {
+        gate.end('go\n');
+      },
+    };
+  } catch (error) {
+    slay();
+    if (child.pid !== undefined) await exited;
+    throw error;
+  }
+}
+
+interface Inside {
+  readonly pid: number;
+  readonly start: string | undefined;
+}
+
+/** bwrap's status lines: `{"child-pid": N, ...}` and, if the program ended, `{"exit-code": N}`. */
+function followStatus(stream: Readable) {
+  let text = '';
+  let inside: Inside | undefined;
+  const named = Promise.withResolvers<void>();
+  stream.on('error', () => {}); // it ends with bwrap
+  stream.setEncoding('utf8').on('data', (chunk: string) => {
+    text = (text + chunk).slice(0, MOST_SAID);
+    const pid = /"child-pid":\s*(\d+)/.exec(text)?.[1];
+    if (inside === undefined && pid !== undefined) {
+      inside = { pid: Number(pid), start: processStart(Number(pid)) };
+      named.resolve();
+    }
+  });
+  return {
+    named: named.promise,
+    child: (): Inside | undefined => inside,
+    reported: (): boolean => /"exit-code"/.test(text),
+  };
+}
+
+function exitOf(
+  child: ChildProcess,
+): Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }> {
+  return new Promise((resolve) => {
+    let exit: { code: number | null; signal: NodeJS.Signals | null } = { code: 1, signal: null };
+    child.on('exit', (code, signal) => {
+      exit = { code, signal };
+    });
+    child.on('error', () => resolve(exit));
+    child.on('close', () => resolve(exit));
+  });
+}

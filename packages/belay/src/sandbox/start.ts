@@ -1,0 +1,288 @@
+// Builds a sandbox, starts a command in it when told to, and takes everything away at its end. The
+// command cannot run before `open()`. Whatever ends first (the command, the bridge, the launcher by
+// SIGKILL) ends the rest: the agent is dead before the bridge stops, and what was put into the
+// workspace is removed last. Trusted: the caller, the kernel, and the host's bwrap, ip, nft,
+// unshare, nsenter, setpriv and perl.
+
+import { spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  closeSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { homedir } from 'node:os';
+import { basename, dirname, join, relative } from 'node:path';
+import { asBelayError, BelayError, reasonOf } from '../core/errors.ts';
+import type { Clock } from '../core/ids.ts';
+import { bwrapArguments, etcFiles, FD } from './bwrap.ts';
+import { hostFailure } from './failures.ts';
+import { janitor, livingOwners, reliedUpon } from './janitor.ts';
+import { type MaskPlan, planMasks, removePlaceholders, writableBy } from './masks.ts';
+import { FILES_FOLDER, removeRunFiles, writeOwner } from './owner.ts';
+import { PLACE } from './perl.ts';
+import { resolveWorkdir } from './places.ts';
+import { seccompBytes } from './seccomp.ts';
+import type { Sandbox, SandboxEnd, SandboxSpec } from './spec.ts';
+import { createStage } from './stage.ts';
+import { type Agent, startAgent } from './start-agent.ts';
+import { type Bridge, startBridge } from './start-bridge.ts';
+
+export type { Sandbox, SandboxEnd, SandboxSpec } from './spec.ts';
+
+const SETUP_FAILED = 69;
+const SIGKILL_STATUS = 137;
+
+/**
+ * Resolves when the sandbox stands and its gate waits for `open()`. Throws ERR_USAGE for a workspace
+ * that cannot be one, ERR_HOST when the host lacks something, ERR_SANDBOX otherwise; then nothing is
+ * left behind.
+ */
+export async function startSandbox(spec: SandboxSpec, clock: Clock = Date.now): Promise<Sandbox> {
+  checkSpec(spec);
+  // What a dead run left in the workspace would be taken for the user's own.
+  janitor(dirname(spec.runDir), clock);
+  const workdir = resolveWorkdir(spec);
+  const ignoreInterrupt = () => {};
+  // The terminal sends it to the agent as well, for which it is meant.
+  if (spec.tty) process.on('SIGINT', ignoreInterrupt);
+  const terminal = spec.tty ? saveTerminal(spec) : undefined;
+  let bridge: Bridge | undefined;
+  let agent: Agent | undefined;
+  let masks: MaskPlan | undefined;
+  const cleanUp = async (): Promise<void> => {
+    await bridge?.stop();
+    if (masks !== undefined) {
+      const { runDir } = spec;
+      const kept = reliedUpon(dirname(runDir), basename(runDir));
+      removePlaceholders(workdir, masks.placeholders, kept);
+    }
+    removeRunFiles(spec.runDir);
+    if (terminal !== undefined) restoreTerminal(spec, terminal);
+    process.off('SIGINT', ignoreInterrupt);
+  };
+  try {
+    // The bridge boots while the rest is prepared.
+    const starting = startBridge(spec);
+    starting.catch(() => {}); // it is awaited below; an error in between must not be unhandled
+    try {
+      masks = prepare(spec, workdir);
+    } finally {
+      bridge = await starting;
+    }
+    agent = await enter(spec, workdir, masks, bridge.agentNetPid);
+    requireMasked(masks);
+    return standing(spec, bridge, agent, cleanUp);
+  } catch (error) {
+    agent?.slay();
+    await agent?.exited;
+    await cleanUp();
+    throw asBelayError('ERR_SANDBOX', 'the sandbox could not be built', error);
+  }
+}
+
+function checkSpec(spec: SandboxSpec): void {
+  const root = process.getuid?.() === 0;
+  // Uid 0 of the host never exists in a sandbox.
+  if (root !== (spec.uid !== undefined) || spec.uid?.uid === 0 || spec.uid?.gid === 0) {
+    throw new BelayError(
+      'ERR_SANDBOX',
+      'a sandbox that root starts needs another uid, and only that',
+    );
+  }
+  const [program = ''] = spec.command;
+  if (program === '' || program.startsWith('-')) {
+    throw new BelayError('ERR_USAGE', `\`${program}\` is not a command`);
+  }
+  const texts = [...spec.command, ...Object.entries(spec.env).flat(), ...spec.readOnly];
+  if (texts.some((text) => text.includes('\0'))) {
+    throw new BelayError('ERR_USAGE', 'a NUL in the command, a variable or a path');
+  }
+}
+
+/** Looks at the workspace and writes the run's files; the placeholders come later, as the agent. */
+function prepare(spec: SandboxSpec, workdir: string): MaskPlan {
+  const { runDir } = spec;
+  const { uid, gid } = spec.idmap ? { uid: 0, gid: 0 } : (spec.uid ?? ownIds());
+  const shared = livingOwners(dirname(runDir), basename(runDir))
+    .filter((owner) => owner.workdir === workdir)
+    .flatMap((owner) => owner.placeholders);
+  const canWrite = writableBy(uid, gid);
+  const masks = planMasks({ workdir, callerHome: homedir(), canWrite, shared });
+  const cgroup = spec.cgroup ?? null;
+  writeOwner(runDir, { workdir, placeholders: masks.placeholders, cgroup });
+  // CRASH: from here on the janitor knows what to remove.
+  const folder = join(runDir, FILES_FOLDER);
+  const mode =
+    spec.uid === undefined ? { folder: 0o700, file: 0o600 } : { folder: 0o755, file: 0o644 };
+  for (const path of [folder, join(folder, 'etc')]) {
+    mkdirSync(path);
+    chmodSync(path, mode.folder);
+  }
+  const ignored = masks.placeholders
+    .filter(({ kind }) => kind === 'file')
+    .map(({ path }) => relative(workdir, path));
+  const files = Object.entries(etcFiles(ignored)).map(
+    ([name, text]) => [`etc/${name}`, text] as const,
+  );
+  for (const [name, text] of [...files, ['empty', ''] as const]) {
+    writeFileSync(join(folder, name), text);
+    chmodSync(join(folder, name), mode.file);
+  }
+  return masks;
+}
+
+async function enter(
+  spec: SandboxSpec,
+  workdir: string,
+  masks: MaskPlan,
+  agentNetPid: number,
+): Promise<Agent> {
+  const filesDir = join(spec.runDir, FILES_FOLDER);
+  const lend = (path: string) => ({
+    path,
+    map: spec.uid !== undefined && statSync(path).uid === 0,
+  });
+  const { at, prefix } = createStage({
+    sources: [
+      { path: workdir, map: spec.idmap === true },
+      { path: filesDir },
+      { path: spec.trustDir },
+      lend(spec.home),
+      ...spec.readOnly.map((path) => ({ path })),
+    ],
+    uid: spec.uid,
+    cgroup: spec.cgroup,
+  });
+  const { placeholders } = masks;
+  const place = placeholders.flatMap(({ kind, path, content }) => [
+    kind,
+    at(workdir, path),
+    content,
+  ]);
+  const args = bwrapArguments({ spec, workdir, filesDir, masks, at });
+  const filterFd = readable(join(filesDir, 'filter'), seccompBytes(arch()));
+  const argsFd = readable(join(filesDir, 'args'), args.map((text) => `${text}\0`).join(''));
+  try {
+    return await startAgent({
+      prefix: [
+        ...prefix,
+        ...[
+          'perl',
+          '-e',
+          PLACE,
+          '--',
+          String(FD.stderr + 1),
+          String(placeholders.length),
+          ...place,
+        ],
+      ],
+      runDir: spec.runDir,
+      agentNetPid,
+      command: spec.command,
+      filterFd,
+      argsFd,
+      stdio: spec.stdio ?? [0, 1, 2],
+    });
+  } finally {
+    closeSync(filterFd);
+    closeSync(argsFd);
+  }
+}
+
+function readable(path: string, content: string | Uint8Array): number {
+  writeFileSync(path, content, { mode: 0o600, flag: 'wx' });
+  return openSync(path, 'r');
+}
+
+/** A protected name that went away while bwrap looked would be unprotected inside. */
+function requireMasked(masks: MaskPlan): void {
+  for (const path of masks.readOnly) {
+    if (lstatSync(path, { throwIfNoEntry: false }) === undefined) {
+      throw new BelayError('ERR_SANDBOX', `\`${path}\` went away while the sandbox was built`, {
+        hint: 'start the run again',
+      });
+    }
+  }
+}
+
+function standing(
+  spec: SandboxSpec,
+  bridge: Bridge,
+  agent: Agent,
+  cleanUp: () => Promise<void>,
+): Sandbox {
+  let opened = false;
+  let why: 'killed' | 'bridge' | undefined;
+  const slay = (reason: 'killed' | 'bridge'): void => {
+    why ??= reason;
+    if (spec.cgroup !== undefined) killCgroup(spec.cgroup);
+    agent.slay();
+  };
+  const end = async (): Promise<SandboxEnd> => {
+    const { status, reported, said } = await agent.exited;
+    // INVARIANT: I1: the agent is dead before its bridge stops.
+    const reason = why;
+    const left = await cleanUp().catch((error: unknown) => reasonOf(error));
+    const also = typeof left === 'string' ? { message: `not all was removed: ${left}` } : {};
+    if (reason === 'bridge') {
+      return { status: SETUP_FAILED, ran: opened, reason, message: 'the bridge died' };
+    }
+    if (reason === 'killed') return { status: SIGKILL_STATUS, ran: opened, reason, ...also };
+    if (opened && reported) return { status, ran: true, reason: 'exited', ...also };
+    if (status > 128) return { status, ran: opened, reason: 'killed', ...also };
+    const { message } = hostFailure('the sandbox ended before its command', said);
+    return { status: SETUP_FAILED, ran: false, reason: 'setup', message };
+  };
+  const ended = end();
+  void bridge.gone.then(() => slay('bridge'));
+  const kill = async (): Promise<void> => {
+    slay('killed');
+    await ended;
+  };
+  return {
+    holderPid: bridge.pid,
+    agentNetPid: bridge.agentNetPid,
+    childPid: agent.childPid,
+    cgroup: spec.cgroup,
+    open() {
+      if (opened || why !== undefined) return;
+      opened = true;
+      agent.open();
+    },
+    ended,
+    kill,
+    [Symbol.asyncDispose]: kill,
+  };
+}
+
+function killCgroup(cgroup: string): void {
+  try {
+    writeFileSync(join(cgroup, 'cgroup.kill'), '1');
+  } catch {
+    // An older kernel, or the cgroup is gone: the signal to bwrap does the same, a little later.
+  }
+}
+
+function ownIds(): { readonly uid: number; readonly gid: number } {
+  return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+}
+
+function arch(): 'x64' | 'arm64' {
+  if (process.arch === 'x64' || process.arch === 'arm64') return process.arch;
+  throw new BelayError('ERR_HOST', `no system call filter for \`${process.arch}\``);
+}
+
+/** An agent that is killed leaves a raw terminal behind. */
+function saveTerminal(spec: SandboxSpec): string | undefined {
+  const stdin = spec.stdio?.[0] ?? 0;
+  const { status, stdout } = spawnSync('stty', ['-g'], { stdio: [stdin, 'pipe', 'ignore'] });
+  return status === 0 ? stdout.toString('latin1').trim() : undefined;
+}
+
+function restoreTerminal(spec: SandboxSpec, saved: string): void {
+  spawnSync('stty', [saved], { stdio: [spec.stdio?.[0] ?? 0, 'ignore', 'ignore'] });
+}
