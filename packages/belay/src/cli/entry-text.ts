@@ -1,0 +1,37 @@
+// One ledger entry as one line for people.
+
+import type { Entry } from '../core/entry.ts';
+import { hostPort, printable } from '../core/target.ts';
+import { bytes, milliseconds } from './output.ts';
+
+export function entryText(entry: Entry): string {
+  const time = new Date(entry.ts).toISOString().slice(11, 23);
+  const run = 'run' in entry && entry.run !== undefined ? entry.run : '-';
+  return printable(`${String(entry.index).padStart(6)} ${time} ${run.padEnd(10)} ${what(entry)}`);
+}
+
+function what(entry: Entry): string {
+  switch (entry.type) {
+    case 'intent':
+      return `intent   ${entry.method} ${entry.scheme}://${hostPort(entry)}${entry.path} (${entry.effect})`;
+    case 'denial':
+      return `denied   ${entry.method} ${entry.scheme}://${hostPort(entry)}${entry.path}: ${entry.code}, ${entry.reason}; told ${entry.told.status}`;
+    case 'outcome': {
+      const how =
+        entry.error === undefined
+          ? `${entry.status}`
+          : `${entry.error.code}: ${entry.error.reason}`;
+      return `outcome  ${how}, ${bytes(entry.sentBytes)} out, ${bytes(entry.receivedBytes)} in, ${milliseconds(entry.durationMs)}`;
+    }
+    case 'outcome.unknown':
+      return `unknown  whether the effect of entry ${entry.intentIndex} happened`;
+    case 'run.open':
+      return `open     ${entry.agent} in ${entry.env} (${entry.mode}): ${entry.command.join(' ')}`;
+    case 'run.close':
+      return `close    ${entry.reason}: ${entry.calls} calls, ${entry.denials} denied, ${bytes(entry.bytes)}`;
+    case 'net.denial':
+      return `refused  ${hostPort(entry)}: ${entry.reason}`;
+    default:
+      return `${entry.type}  ${JSON.stringify(entry.detail)}`;
+  }
+}

@@ -1,0 +1,68 @@
+// The command line: one file per command, no logic here. Errors end in one place; nothing calls
+// process.exit, so everything that was opened is closed.
+
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { BelayError } from '../core/errors.ts';
+import { EXIT } from '../core/exit.ts';
+import { fail } from './output.ts';
+
+const LOADERS = [
+  () => import('./demo.ts'),
+  () => import('./init.ts'),
+  () => import('./run.ts'),
+  () => import('./up.ts'),
+  () => import('./down.ts'),
+  () => import('./status.ts'),
+  () => import('./doctor.ts'),
+  () => import('./ps.ts'),
+  () => import('./show.ts'),
+  () => import('./tail.ts'),
+  () => import('./watch.ts'),
+  () => import('./kill.ts'),
+  () => import('./log.ts'),
+  () => import('./policy.ts'),
+  () => import('./uninstall.ts'),
+] as const;
+
+function version(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+const program = new Command('belay')
+  .description('The operational safety layer between AI agents and the systems they touch')
+  .version(version())
+  .enablePositionalOptions()
+  .exitOverride()
+  .configureOutput({
+    outputError: (text, write) => write(text.replace(/^error: /, 'belay: error: ')),
+  })
+  .showHelpAfterError('belay: hint: `belay --help` lists the commands')
+  .addHelpText(
+    'after',
+    '\nExit codes: 0 ok, 1 a check failed, 2 usage, 3 denied by policy, 4 budget exhausted,\n' +
+      '5 stopped, 6 ledger verification failed, 69 host unsuitable; `run` passes on the\n' +
+      "command's own.\n",
+  );
+
+try {
+  for (const { register } of await Promise.all(LOADERS.map((load) => load()))) register(program);
+  program.action(() => {
+    const [name] = program.args;
+    if (name !== undefined) {
+      throw new BelayError('ERR_USAGE', `no command \`${name}\``, {
+        hint: '`belay --help` lists them',
+      });
+    }
+    program.outputHelp();
+  });
+  if (process.argv[2] === 'complete') {
+    const { default: tab } = await import('@bomb.sh/tab/commander');
+    tab(program);
+  }
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : EXIT.usage;
+  else fail(error);
+}

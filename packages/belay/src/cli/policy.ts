@@ -1,0 +1,106 @@
+// belay policy: check the configuration, test it against cases, explain one call.
+
+import type { Command } from 'commander';
+import { parseBundle } from '../config/bundle.ts';
+import { loadBundle, readPolicyTests } from '../config/load.ts';
+import { problemLine } from '../config/problem.ts';
+import { BelayError } from '../core/errors.ts';
+import { EXIT } from '../core/exit.ts';
+import { testPolicies } from '../policy/cases.ts';
+import { checkPolicies } from '../policy/check.ts';
+import { loadEngine } from '../policy/engine.ts';
+import { explain } from '../policy/explain.ts';
+import { printJson } from './output.ts';
+
+interface Shared {
+  readonly workdir: string;
+  readonly json?: boolean;
+}
+
+export function register(program: Command): void {
+  const policy = program.command('policy').description('check, test and explain what is permitted');
+
+  policy
+    .command('check')
+    .description('validate belay.jsonc and the policies')
+    .option('--workdir <dir>', 'the workspace', '.')
+    .option('--json', 'as JSON')
+    .action(async (options: Shared) => {
+      const problems = checkPolicies(await loadEngine(), loadBundle(options.workdir));
+      if (options.json) printJson('policy.check', { ok: problems.length === 0, problems });
+      else {
+        for (const problem of problems) {
+          process.stdout.write(`${problemLine(problem)}\n`);
+          if (problem.hint !== undefined) process.stdout.write(`  hint: ${problem.hint}\n`);
+        }
+        if (problems.length === 0) process.stdout.write('ok\n');
+      }
+      if (problems.length > 0) process.exitCode = EXIT.failed;
+    });
+
+  policy
+    .command('test')
+    .description('run the cases of policies/tests.jsonc')
+    .option('--workdir <dir>', 'the workspace', '.')
+    .option('--json', 'as JSON')
+    .action(async (options: Shared) => {
+      const bundle = loadBundle(options.workdir);
+      const cases = readPolicyTests(options.workdir, parseBundle(bundle));
+      if (cases === undefined) {
+        throw new BelayError('ERR_USAGE', 'there is no policies/tests.jsonc', {
+          hint: 'write [{ "name": ..., "method": "GET", "url": ..., "expect": "permit" }]',
+        });
+      }
+      const results = testPolicies(await loadEngine(), bundle, cases);
+      const failures = results.filter(({ passed }) => !passed);
+      if (options.json) printJson('policy.test', { ok: failures.length === 0, results });
+      else {
+        for (const { name, origin, expected, actual } of failures) {
+          process.stdout.write(`FAIL ${name} (${origin}): expected ${expected}, got ${actual}\n`);
+        }
+        process.stdout.write(
+          `${results.length - failures.length} passed, ${failures.length} failed\n`,
+        );
+      }
+      if (failures.length > 0) process.exitCode = EXIT.failed;
+    });
+
+  policy
+    .command('explain')
+    .description('what would happen to a call, and which policy says so')
+    .argument('<method>')
+    .argument('<url>')
+    .option('--agent <name>', 'who acts')
+    .option('--env <name>', 'the environment that it acts in')
+    .option('--allow <host-or-preset...>', 'as for `belay run`')
+    .option('--workdir <dir>', 'the workspace', '.')
+    .option('--json', 'as JSON')
+    .action(
+      async (
+        method: string,
+        url: string,
+        options: Shared & { agent?: string; env?: string; allow?: readonly string[] },
+      ) => {
+        const explanation = explain(await loadEngine(), loadBundle(options.workdir), {
+          agent: options.agent,
+          environment: options.env,
+          method,
+          url,
+          allow: options.allow ?? [],
+          nowMs: Date.now(),
+        });
+        if (options.json) return printJson('policy.explain', { ...explanation });
+        const { verdict, agent, environment, effect, reasons, policies, remedy, notes } =
+          explanation;
+        const out = [
+          `${verdict.kind}  ${agent} in ${environment}, ${effect} (${reasons.join(', ')})`,
+          ...policies.map((one) => `  ${one.effect} by ${one.origin} (${one.id})`),
+          ...(verdict.kind === 'deny' ? [`  ${verdict.code}: ${verdict.reason}`] : []),
+          ...(remedy === null ? [] : [`  would allow it: ${remedy}`]),
+          ...notes.map((note) => `  note: ${note}`),
+        ];
+        process.stdout.write(`${out.join('\n')}\n`);
+        if (verdict.kind !== 'permit') process.exitCode = EXIT.denied;
+      },
+    );
+}

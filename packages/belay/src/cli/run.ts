@@ -1,0 +1,99 @@
+// belay run: a command under Belay, in this terminal.
+
+import type { Command } from 'commander';
+import { parseSize } from '../config/size.ts';
+import { findHome } from '../control/home.ts';
+import { launch } from '../control/launch.ts';
+import type { RunSummary } from '../control/protocol.ts';
+import { BelayError } from '../core/errors.ts';
+import { printable } from '../core/target.ts';
+import { bytes, milliseconds } from './output.ts';
+
+interface Options {
+  readonly agent?: string;
+  readonly env?: string;
+  readonly allow: readonly string[];
+  readonly shadow?: boolean;
+  readonly budget: readonly string[];
+  readonly workdir: string;
+  readonly json?: boolean;
+}
+
+const collect = (value: string, before: readonly string[]): readonly string[] => [...before, value];
+
+export function register(program: Command): void {
+  program
+    .command('run')
+    .description('run a command in the sandbox, with the gateway as its only way out')
+    .usage('[options] -- COMMAND [ARGUMENT...]')
+    .argument('<command...>')
+    .option('--agent <name>', 'who acts, as belay.jsonc names it')
+    .option('--env <name>', 'the environment that it acts in')
+    .option(
+      '--allow <host-or-preset>',
+      'permit a host, host:port or preset for this run',
+      collect,
+      [],
+    )
+    .option('--shadow', 'reads pass, writes are listed and refused')
+    .option('--budget <unit=cap>', 'calls=100 or bytes=10MB; may be repeated', collect, [])
+    .option('--workdir <dir>', 'the workspace', '.')
+    .option('--json', 'the summary as JSON on stderr')
+    .passThroughOptions()
+    .action(async (command: string[], options: Options) => {
+      const end = await launch({
+        home: findHome(process.env),
+        ...(options.agent === undefined ? {} : { agent: options.agent }),
+        ...(options.env === undefined ? {} : { environment: options.env }),
+        allow: options.allow,
+        shadow: options.shadow === true,
+        caps: parseBudget(options.budget),
+        workdir: options.workdir,
+        command,
+        env: process.env,
+        tty: process.stdin.isTTY === true && process.stdout.isTTY === true,
+        say: (line) => void process.stderr.write(`${line}\n`),
+      });
+      if (end.summary !== undefined) {
+        if (options.json)
+          process.stderr.write(`${JSON.stringify({ v: 1, kind: 'run', ...end.summary })}\n`);
+        else process.stderr.write(summaryText(end.summary));
+      }
+      process.exitCode = end.status;
+    });
+}
+
+function parseBudget(given: readonly string[]): { calls?: number; bytes?: number } {
+  const caps: { calls?: number; bytes?: number } = {};
+  for (const item of given) {
+    const [unit, cap = ''] = item.split('=', 2);
+    if (unit === 'calls' && /^\d{1,12}$/.test(cap)) caps.calls = Number(cap);
+    else {
+      const size = unit === 'bytes' ? parseSize(cap) : undefined;
+      if (size === undefined) {
+        throw new BelayError('ERR_USAGE', `budget \`${item}\` is not understood`, {
+          hint: 'write calls=100 or bytes=10MB',
+        });
+      }
+      caps.bytes = size;
+    }
+  }
+  return caps;
+}
+
+export function summaryText(summary: RunSummary): string {
+  const { run, calls, denials, denied, durationMs, firstCallMs, ledgerIndex } = summary;
+  const first = firstCallMs === null ? '' : `, first answer after ${milliseconds(firstCallMs)}`;
+  const lines = [
+    `belay: ${run}${summary.mode === 'shadow' ? ' (shadow)' : ''}: ${calls} calls, ` +
+      `${denials} denied, ${bytes(summary.bytes)}, ${milliseconds(durationMs)}${first}; ` +
+      `ledger at ${ledgerIndex}`,
+  ];
+  for (const { host, port, method, code, count, remedy } of denied) {
+    const what = printable(`${method} ${host}:${port}`);
+    lines.push(
+      `belay: denied ${count}x ${what} (${code})${remedy === null ? '' : `; would allow it: ${remedy}`}`,
+    );
+  }
+  return `${lines.join('\n')}\n`;
+}

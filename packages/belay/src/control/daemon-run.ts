@@ -1,0 +1,61 @@
+// A run as the daemon holds it: from its registration to its closing entry. Registration wires what
+// the monitor needs (grant, judge, budgets, vault) out of the configuration that the launcher read.
+
+import type { Caps } from '../budget/budgets.ts';
+import type { MonitoredRun } from '../monitor/facts.ts';
+import type { Declared } from '../upstream/upstream.ts';
+import type { GuardedRun, OpenedRun, RunNotice, RunRow, RunSummary } from './protocol.ts';
+import type { RunTally } from './tally.ts';
+
+export interface DaemonRun extends MonitoredRun {
+  guarded: boolean;
+  /** What the guard was told, kept so that a new guard can be told again. */
+  registration: GuardedRun | undefined;
+  state: 'open' | 'stopped';
+  readonly declared: Declared;
+  /** Names whose declared upstream speaks plain HTTP. */
+  readonly plain: ReadonlySet<string>;
+  readonly caps: Caps;
+  readonly configDigest: string;
+  readonly opened: OpenedRun;
+  readonly command: readonly string[];
+  readonly startedAt: number;
+  readonly tally: RunTally;
+  /** Tells the launcher; a launcher that is gone hears nothing. */
+  readonly notify: (notice: RunNotice) => void;
+  /** Forgets its secrets and decisions. */
+  readonly release: () => void;
+}
+
+export function rowOf(run: DaemonRun): RunRow {
+  const { calls, denials, bytes } = run.tally.counts();
+  return {
+    run: run.id,
+    agent: run.grant.agent,
+    environment: run.grant.environment,
+    mode: run.grant.mode,
+    state: run.state === 'open' && !run.guarded ? 'starting' : run.state,
+    startedAt: run.startedAt,
+    calls,
+    denials,
+    bytes,
+    command: run.command,
+  };
+}
+
+export function summaryOf(run: DaemonRun, now: number, ledgerIndex: number): RunSummary {
+  const { calls, denials, bytes, firstCallMs } = run.tally.counts();
+  return {
+    run: run.id,
+    agent: run.grant.agent,
+    environment: run.grant.environment,
+    mode: run.grant.mode,
+    calls,
+    denials,
+    denied: run.tally.lines(),
+    bytes,
+    durationMs: now - run.startedAt,
+    firstCallMs,
+    ledgerIndex,
+  };
+}

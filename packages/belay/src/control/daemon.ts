@@ -1,0 +1,299 @@
+// The daemon: one per home. It owns gateway, monitor, ledger, budgets and vaults, and wires them
+// here, once. Start: lock, configuration, ledger with its recovery, budgets folded from it, guard
+// acknowledged, control socket. End: runs told, guard told, ledger closed.
+
+import { createHash, randomBytes } from 'node:crypto';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { createAdaptorServer } from '@hono/node-server';
+import { defaultConfig, parseConfig } from '../config/parse.ts';
+import type { Entry } from '../core/entry.ts';
+import { BelayError, reasonOf } from '../core/errors.ts';
+import { type Clock, newRunId, type Random, type RunId } from '../core/ids.ts';
+import { createGateway } from '../gateway/gateway.ts';
+import { createRuns } from '../identity/runs.ts';
+import { openLedger } from '../ledger/open.ts';
+import { createMonitor } from '../monitor/perform.ts';
+import { loadEngine } from '../policy/engine.ts';
+import { createStops } from '../stop/stops.ts';
+import { createUpstream } from '../upstream/upstream.ts';
+import { createApi, type DaemonOperations } from './api.ts';
+import { loadAuthority } from './authority.ts';
+import { type DaemonRun, rowOf, summaryOf } from './daemon-run.ts';
+import { dailyBudget } from './daily-budget.ts';
+import { watchGuard } from './guard-watch.ts';
+import type { Home } from './home.ts';
+import { takeLock } from './lock.ts';
+import { prepareRun } from './prepare-run.ts';
+import { PROTOCOL_VERSION } from './protocol.ts';
+
+export interface DaemonOptions {
+  readonly home: Home;
+  readonly version: string;
+  /** Leave this long after the last run; absent: stay. */
+  readonly lingerMs?: number;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly onReady: () => void;
+  /** The guard is gone: the spawner starts another. */
+  readonly onGuardLost: () => void;
+  readonly signal: AbortSignal;
+}
+
+/** Runs until it is told to end, or until it has been idle for `lingerMs`. */
+export async function runDaemon(options: DaemonOptions): Promise<void> {
+  const { home, clock, random } = options;
+  const startedAt = clock();
+  using _lock = takeLock(home.lock);
+  const homeFile = join(home.root, 'belay.jsonc');
+  const homeText = readOptional(homeFile);
+  const homeConfig = homeText === undefined ? defaultConfig() : parseConfig(homeText, homeFile);
+  const { ledger, recovery } = await openLedger({ dir: home.ledger, clock, random });
+  await using _ledger = ledger;
+  const authority = loadAuthority(home, clock);
+  const engine = await loadEngine();
+  const shared = await dailyBudget(homeConfig.caps, ledger, clock);
+
+  const runs = createRuns<DaemonRun>(clock);
+  const stops = createStops();
+  const watchers = new Set<() => void>();
+  const stirred = (): void => {
+    for (const wake of watchers) wake();
+  };
+  await using upstream = createUpstream();
+  const monitor = createMonitor({
+    runs,
+    stops,
+    ledger,
+    clock,
+    observe: stirred,
+    carry: {
+      live: (call, run) => {
+        const { grant, declared, plain } = run as DaemonRun;
+        const { target } = call;
+        return upstream.send({
+          env: grant.environment,
+          target: plain.has(target.host) ? { ...target, scheme: 'http' } : target,
+          method: call.method,
+          pathAndQuery: call.query === '' ? call.path : `${call.path}?${call.query}`,
+          headers: call.headers,
+          body: call.body,
+          signal: call.signal,
+          declared,
+        });
+      },
+    },
+  });
+  const noteDenial = (denial: { run: RunId; host: string; port: number; reason: string }): void => {
+    // A failed append closes the ledger, and every call after it is denied.
+    void ledger.append({ type: 'net.denial', ...denial }).then(stirred, () => {});
+  };
+  await using gateway = createGateway({
+    perform: monitor.perform,
+    authority,
+    clock,
+    random,
+    onNetDenial: noteDenial,
+  });
+  stops.register({
+    name: 'gateway',
+    pull(scope, state) {
+      if (state !== 'killed') return;
+      for (const run of runs.list()) {
+        if (scope.kind === 'global' || (scope.kind === 'run' && scope.name === run.id)) {
+          gateway.cutRun(run.id);
+        }
+      }
+    },
+  });
+
+  const ended = Promise.withResolvers<string>();
+  const detachments = new Map<RunId, () => Promise<void>>();
+  let idle: NodeJS.Timeout | undefined;
+  const waitIdle = (): void => {
+    clearTimeout(idle);
+    if (options.lingerMs === undefined || runs.list().length > 0) return;
+    idle = setTimeout(() => ended.resolve('idle'), options.lingerMs);
+  };
+
+  await ledger.append({
+    type: 'daemon.start',
+    detail: {
+      version: options.version,
+      pid: process.pid,
+      config: createHash('sha256')
+        .update(homeText ?? '')
+        .digest('hex'),
+      ...recovery,
+    },
+  });
+  await using guard = await watchGuard({
+    socket: home.guardSocket,
+    stops,
+    ledger,
+    runs: () => runs.list(),
+    onLost: options.onGuardLost,
+  });
+
+  const open = (id: RunId): DaemonRun => {
+    const run = runs.get(id);
+    if (run === undefined) throw new BelayError('ERR_NOT_FOUND', `no run \`${id}\` is open`);
+    return run;
+  };
+
+  const operations: DaemonOperations = {
+    status: () => ({
+      v: PROTOCOL_VERSION,
+      pid: process.pid,
+      version: options.version,
+      startedAt,
+      ledger: { entries: ledger.size(), state: ledger.health().kind },
+      guard: guard.state(),
+      runs: runs.list().map(rowOf),
+    }),
+
+    async open(request, notify) {
+      clearTimeout(idle);
+      const id = newRunId(random);
+      const runDir = join(home.run, id);
+      const run = prepareRun({
+        id,
+        runDir,
+        request,
+        notify,
+        home,
+        shared,
+        engine,
+        now: clock(),
+        random,
+      });
+      mkdirSync(runDir, { mode: 0o700 });
+      const { detach } = await gateway.attachRun({ run: id, socketPath: join(runDir, 'gw.sock') });
+      detachments.set(id, detach);
+      runs.add(run);
+      await ledger.append({
+        type: 'run.open',
+        run: id,
+        agent: run.grant.agent,
+        env: run.grant.environment,
+        mode: run.grant.mode,
+        command: run.command,
+        workdir: request.workdir,
+        uid: request.uid,
+        config: run.configDigest,
+        grants: request.allow,
+        caps: run.caps,
+      });
+      notify(run.opened);
+      stirred();
+      return id;
+    },
+
+    async guarded(id, registration) {
+      const run = open(id);
+      run.registration = registration;
+      await guard.acknowledge(run);
+      run.guarded = true;
+    },
+
+    async close(id, { status, reason }) {
+      const run = open(id);
+      runs.remove(id);
+      gateway.cutRun(id);
+      await detachments.get(id)?.();
+      detachments.delete(id);
+      run.release();
+      const { calls, denials, bytes } = run.tally.counts();
+      const closing = { type: 'run.close', run: id, reason, calls, denials, bytes } as const;
+      const receipt = await ledger.append(status === undefined ? closing : { ...closing, status });
+      rmSync(join(home.run, id), { recursive: true, force: true });
+      waitIdle();
+      stirred();
+      return summaryOf(run, clock(), receipt.index);
+    },
+
+    async kill({ run, all }, reason) {
+      const victims = all === true ? runs.list() : run === undefined ? [] : [open(run)];
+      for (const victim of victims) {
+        const scope = { kind: 'run', name: victim.id } as const;
+        stops.set(scope, 'operator', 'killed', reason);
+        victim.state = 'stopped';
+        victim.notify({ kind: 'stopped', state: 'killed', reason });
+        // The stop holds already; a guard or disk that fails now is told, not waited for.
+        await guard.kill(victim).catch(() => {});
+        await ledger
+          .append({ type: 'stop.set', run: victim.id, detail: { state: 'killed', reason } })
+          .catch(() => {});
+      }
+      return victims.map(({ id }) => id);
+    },
+
+    async *entries(from, follow, signal) {
+      let next = from;
+      let wake = (): void => {};
+      const stir = (): void => wake();
+      watchers.add(stir);
+      try {
+        while (!signal.aborted) {
+          const size = ledger.size();
+          if (next < size) {
+            for await (const entry of ledger.read(next)) {
+              yield entry satisfies Entry;
+              next = entry.index + 1;
+            }
+          } else if (!follow) return;
+          else {
+            await new Promise<void>((resolve) => {
+              wake = resolve;
+              setTimeout(resolve, 250).unref();
+              signal.addEventListener('abort', () => resolve(), { once: true });
+            });
+          }
+        }
+      } finally {
+        watchers.delete(stir);
+      }
+    },
+
+    shutDown: (reason) => ended.resolve(reason),
+  };
+
+  const server = createAdaptorServer({ fetch: createApi(operations).fetch });
+  rmSync(home.controlSocket, { force: true });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject).listen(home.controlSocket, resolve);
+  });
+  chmodSync(home.controlSocket, 0o600);
+  options.signal.addEventListener('abort', () => ended.resolve('signal'), { once: true });
+  waitIdle();
+  options.onReady();
+
+  const reason = await ended.promise;
+  for (const run of runs.list()) {
+    stops.set({ kind: 'run', name: run.id }, 'daemon', 'killed', 'the daemon ends');
+    run.notify({ kind: 'stopped', state: 'killed', reason: 'the daemon ends' });
+  }
+  const deadline = performance.now() + 3000;
+  while (runs.list().length > 0 && performance.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  for (const run of runs.list()) {
+    await operations.close(run.id, { reason: 'the daemon ended' });
+  }
+  server.close();
+  if ('closeAllConnections' in server) server.closeAllConnections();
+  clearTimeout(idle);
+  rmSync(home.controlSocket, { force: true });
+  await ledger.append({ type: 'daemon.stop', detail: { reason } }).catch(() => {});
+}
+
+function readOptional(path: string): string | undefined {
+  if (!existsSync(path)) return undefined;
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new BelayError('ERR_CONFIG', `cannot read \`${path}\`: ${reasonOf(error)}`);
+  }
+}
+
+export const systemRandom: Random = (size) => randomBytes(size);

@@ -1,0 +1,151 @@
+// Makes a run out of what its launcher asked: grant, judge, budgets, vault. Nothing is registered
+// yet, and every refusal happens here, before anything of the run exists.
+
+import { budgetScope, type Caps } from '../budget/budgets.ts';
+import { parseBundle } from '../config/bundle.ts';
+import type { Config, UpstreamConfig } from '../config/config.ts';
+import { type Selected, selectGrant } from '../config/select.ts';
+import { BelayError } from '../core/errors.ts';
+import type { Random, RunId } from '../core/ids.ts';
+import { type Host, hostPort, isAddress } from '../core/target.ts';
+import type { Grant } from '../identity/runs.ts';
+import type { Engine } from '../policy/engine.ts';
+import { policyForRun } from '../policy/for-run.ts';
+import { judgeFor } from '../policy/policy.ts';
+import { remedyFor } from '../policy/remedy.ts';
+import { refusedAddress } from '../upstream/addresses.ts';
+import type { Declared } from '../upstream/upstream.ts';
+import { createVault } from '../vault/vault.ts';
+import type { DaemonRun } from './daemon-run.ts';
+import type { DailyBudget } from './daily-budget.ts';
+import type { Home } from './home.ts';
+import type { OpenRun, RunNotice } from './protocol.ts';
+import { createTally } from './tally.ts';
+
+export interface RunRequest {
+  readonly id: RunId;
+  readonly runDir: string;
+  readonly request: OpenRun;
+  readonly notify: (notice: RunNotice) => void;
+  readonly home: Home;
+  readonly shared: DailyBudget;
+  readonly engine: Engine;
+  readonly now: number;
+  readonly random: Random;
+}
+
+/** Throws ERR_CONFIG, ERR_USAGE, ERR_NOT_FOUND or ERR_SECRET with what is wrong. */
+export function prepareRun(asked: RunRequest): DaemonRun {
+  const { id, request, notify, home, shared, now, random } = asked;
+  const config = parseBundle(request.bundle);
+  const selected = selectGrant(config, request);
+  const { agent, environment } = selected;
+  const policy = policyForRun(asked.engine, config, selected, request.allow);
+  const grant = grantOf(selected, request.shadow);
+  const caps = tightest(selected.grant?.caps ?? {}, request.caps);
+  const own = budgetScope(id, caps);
+  const vault = createVault(credentialsOf(config, environment, request.secrets), random);
+  const upstreams = [...config.upstreams.values()];
+  return {
+    id,
+    grant,
+    guarded: false,
+    registration: undefined,
+    state: 'open',
+    scopes: [
+      { kind: 'global' },
+      { kind: 'environment', name: environment },
+      { kind: 'agent', name: agent },
+      { kind: 'run', name: id },
+    ],
+    // The day may change while a run is open.
+    get budgets() {
+      return [shared(), own];
+    },
+    judge: judgeFor(policy, { agent, environment, shadow: grant.mode === 'shadow' }),
+    vault,
+    declared: declaredOf(upstreams),
+    plain: new Set(upstreams.filter(({ scheme }) => scheme === 'http').map(({ host }) => host)),
+    caps,
+    configDigest: bundleDigestOf(request.bundle),
+    opened: {
+      kind: 'opened',
+      run: id,
+      agent,
+      environment,
+      mode: grant.mode,
+      runDir: asked.runDir,
+      trustDir: home.trust,
+      variables: vault.placeholders(),
+    },
+    command: request.command,
+    startedAt: now,
+    // An address that the gateway refuses anyway is nothing to allow.
+    tally: createTally(id, (head, { code }) =>
+      isAddress(head.host) && refusedAddress(head.host) !== undefined
+        ? null
+        : remedyFor({ ...head, code }),
+    ),
+    notify,
+    release: () => {
+      vault.clear();
+      policy[Symbol.dispose]();
+    },
+  };
+}
+
+function grantOf({ agent, environment, grant }: Selected, shadow: boolean): Grant {
+  return {
+    agent,
+    environment,
+    // A flag can only make a run more careful than its grant.
+    mode: shadow ? 'shadow' : (grant?.mode ?? 'live'),
+    state: grant?.state ?? 'active',
+    ...(grant?.expiresAt === undefined ? {} : { expiresAt: grant.expiresAt }),
+  };
+}
+
+/** A flag can only narrow what the grant says. */
+function tightest(granted: Caps, asked: Caps): Caps {
+  const least = (a: number | undefined, b: number | undefined): number | undefined =>
+    a === undefined ? b : b === undefined ? a : Math.min(a, b);
+  const calls = least(granted.calls, asked.calls);
+  const bytes = least(granted.bytes, asked.bytes);
+  return {
+    ...(calls === undefined ? {} : { calls }),
+    ...(bytes === undefined ? {} : { bytes }),
+  };
+}
+
+function credentialsOf(
+  { credentials }: Config,
+  environment: string,
+  secrets: Readonly<Record<string, string>>,
+) {
+  return credentials
+    .filter((credential) => credential.environment === environment)
+    .map((spec) => {
+      const value = Object.hasOwn(secrets, spec.name) ? secrets[spec.name] : undefined;
+      if (value === undefined) {
+        throw new BelayError('ERR_SECRET', `credential \`${spec.name}\` came without its value`);
+      }
+      return { spec, value };
+    });
+}
+
+function declaredOf(upstreams: readonly UpstreamConfig[]): Declared {
+  return new Map(
+    upstreams.map(({ host, address, port, authority }) => [
+      host as Host,
+      {
+        address: hostPort({ host: address, port }),
+        ...(authority === undefined ? {} : { tls: { ca: authority } }),
+      },
+    ]),
+  );
+}
+
+/** The bundle was parsed before this is called, so that its digest is known to fit. */
+function bundleDigestOf(bundle: unknown): string {
+  return (bundle as { readonly digest: string }).digest;
+}

@@ -1,0 +1,121 @@
+// The control API's messages: what a launcher or an operator may say to the daemon, parsed once,
+// strictly. The socket is 0600; whoever can open it is the operator of this home.
+
+import { z } from 'zod';
+import { isRunId, type RunId } from '../core/ids.ts';
+
+export const PROTOCOL_VERSION = 1;
+
+const runId = z
+  .string()
+  .refine(isRunId, 'not a run')
+  .transform((text) => text as RunId);
+const count = z.number().int().nonnegative();
+const text = (most: number) => z.string().max(most);
+
+export const openRun = z.strictObject({
+  v: z.literal(PROTOCOL_VERSION),
+  agent: text(200).optional(),
+  environment: text(200).optional(),
+  allow: z.array(text(500)).max(100),
+  shadow: z.boolean(),
+  caps: z.strictObject({ calls: count.exactOptional(), bytes: count.exactOptional() }),
+  command: z.array(text(100_000)).min(1).max(1000),
+  workdir: text(4096),
+  uid: count,
+  pid: count,
+  bundle: z.unknown(),
+  /** Values by credential name, read once by the launcher, for this run only. */
+  secrets: z.record(text(200), text(65_536)),
+});
+export type OpenRun = z.infer<typeof openRun>;
+
+/** What the launcher needs to build the sandbox. */
+export interface OpenedRun {
+  readonly kind: 'opened';
+  readonly run: RunId;
+  readonly agent: string;
+  readonly environment: string;
+  readonly mode: 'live' | 'shadow';
+  readonly runDir: string;
+  readonly trustDir: string;
+  readonly variables: Readonly<Record<string, string>>;
+}
+
+/** Lines that follow on the run's stream. */
+export type RunNotice =
+  | OpenedRun
+  | { readonly kind: 'stopped'; readonly state: string; readonly reason: string }
+  | {
+      readonly kind: 'failed';
+      readonly code: string;
+      readonly message: string;
+      readonly hint?: string;
+    };
+
+export const guardedRun = z.strictObject({
+  holder: count,
+  agentNet: count,
+  child: count,
+  cgroup: text(4096).nullable(),
+});
+export type GuardedRun = z.infer<typeof guardedRun>;
+
+export const closeRun = z.strictObject({
+  status: count.max(255).optional(),
+  reason: text(500),
+});
+export type CloseRun = z.infer<typeof closeRun>;
+
+export const killRuns = z.strictObject({
+  run: runId.optional(),
+  all: z.boolean().optional(),
+  reason: text(500),
+});
+
+/** A denial as the summary shows it: how often, and the flag that would have allowed it. */
+export interface DeniedLine {
+  readonly host: string;
+  readonly port: number;
+  readonly method: string;
+  readonly code: string;
+  readonly count: number;
+  readonly remedy: string | null;
+}
+
+export interface RunSummary {
+  readonly run: RunId;
+  readonly agent: string;
+  readonly environment: string;
+  readonly mode: 'live' | 'shadow';
+  readonly calls: number;
+  readonly denials: number;
+  readonly denied: readonly DeniedLine[];
+  readonly bytes: number;
+  readonly durationMs: number;
+  readonly firstCallMs: number | null;
+  readonly ledgerIndex: number;
+}
+
+export interface DaemonStatus {
+  readonly v: typeof PROTOCOL_VERSION;
+  readonly pid: number;
+  readonly version: string;
+  readonly startedAt: number;
+  readonly ledger: { readonly entries: number; readonly state: string };
+  readonly guard: 'acknowledged' | 'lost';
+  readonly runs: readonly RunRow[];
+}
+
+export interface RunRow {
+  readonly run: RunId;
+  readonly agent: string;
+  readonly environment: string;
+  readonly mode: 'live' | 'shadow';
+  readonly state: string;
+  readonly startedAt: number;
+  readonly calls: number;
+  readonly denials: number;
+  readonly bytes: number;
+  readonly command: readonly string[];
+}
