@@ -1,0 +1,156 @@
+// The manifest: what Belay promises, one line a promise. Tests cite these ids through `verifies()`;
+// a test about the tests fails when a requirement that is not planned has none, or when a test
+// cites an id that is not here. `npm run requirements` prints the table.
+
+export interface Requirement {
+  /** What a user can rely on, as a sentence. */
+  readonly behaviour: string;
+  /** Not built yet; an issue closes with none of its ids planned. */
+  readonly planned?: true;
+}
+
+export const requirements = {
+  // repository
+  'repo.imports-down': { behaviour: 'an upward import or a cycle fails the check' },
+  'repo.one-door': {
+    behaviour: 'a module outside upstream/ that can open an outgoing connection fails the check',
+  },
+  'repo.pure-core': { behaviour: 'core/ touches no clock, no process and no I/O' },
+  'repo.requirements': { behaviour: 'the manifest and the tests cannot drift apart' },
+  'repo.host-setup': {
+    behaviour: 'host-setup installs as root, asks before sudo, else prints the line and exits 69',
+  },
+  'repo.launcher': { behaviour: 'an old Node gets one clear line and exit 69' },
+  'repo.packed': { behaviour: 'the packed tarball installs into an empty folder and runs' },
+
+  // core
+  'core.canonical': { behaviour: 'canonical JSON follows RFC 8785' },
+  'core.host': { behaviour: 'a host name has one parse and one meaning' },
+  'core.ids': { behaviour: 'ids sort by time and run names are typable' },
+
+  // ledger
+  'log.before-effect': { behaviour: 'no upstream byte before its intent is durable (I2)' },
+  'log.no-lost-ack': { behaviour: 'an acknowledged entry survives SIGKILL at any moment' },
+  'log.torn-tail': { behaviour: 'a torn last frame is cut off and the cut is recorded' },
+  'log.outcome-unknown': {
+    behaviour: 'an intent without an outcome after a crash becomes outcome.unknown',
+  },
+  'log.fsync-fails-once': {
+    behaviour: 'after the first failed sync nothing is acknowledged or allowed again',
+  },
+  'log.full-disk': { behaviour: 'a full disk denies calls with one clear message' },
+  'log.run-seq': { behaviour: 'the entries of a run are numbered without a gap' },
+  'log.group-commit': { behaviour: 'entries that queue together share one durable write' },
+  'log.verify': { behaviour: '`belay log verify` finds a changed, lost or repeated entry' },
+  'log.newer-format': { behaviour: 'a ledger of a newer version is refused' },
+  'log.denials': { behaviour: 'a denial is an entry and holds what the agent was told' },
+  'log.no-secrets': { behaviour: 'no credential value is ever in the ledger' },
+
+  // monitor
+  'monitor.steps': { behaviour: 'a call passes the ten steps in their order' },
+  'monitor.stop-again': {
+    behaviour: 'a stop that lands while the intent is written keeps the call from leaving (I4)',
+  },
+  'monitor.default-deny': { behaviour: 'what no policy permits is denied' },
+  'shadow.writes-refused': {
+    behaviour:
+      'in shadow mode reads pass and writes get an ordinary 403 that names the review (I6)',
+  },
+  'budget.never-over': { behaviour: 'settled plus reserved never exceeds a cap (I3)' },
+  'budget.calls': { behaviour: 'a run makes at most its cap of calls' },
+  'budget.bytes': { behaviour: 'a run moves at most its cap of bytes, also in streams' },
+  'identity.grant-expiry': { behaviour: 'an expired grant permits nothing' },
+  'identity.under-review': { behaviour: 'a grant under review permits nothing live' },
+  'vault.injected': {
+    behaviour: 'the real key is injected on its environment, host, method and path only',
+  },
+  'vault.never-inside': { behaviour: 'the real key is nowhere inside the sandbox (I5)' },
+  'vault.cross-host': { behaviour: 'a placeholder sent to another host is never replaced' },
+
+  // policy and config
+  'policy.default-deny': { behaviour: 'an empty policy set denies everything' },
+  'policy.errors': { behaviour: 'a broken policy is refused with file, line and hint' },
+  'policy.allow': { behaviour: '`--allow HOST` and `--allow PRESET` permit exactly that' },
+  'policy.cache': { behaviour: 'a cached decision equals an uncached one' },
+  'policy.hold': { behaviour: 'a call that only an @approval policy permits is held, so denied' },
+  'policy.explain': { behaviour: '`belay policy explain` names the deciding policy' },
+  'policy.test': { behaviour: '`belay policy test` runs cases and fails on a surprise' },
+  'config.errors': { behaviour: 'a broken or unknown key is refused with file, line and hint' },
+  'config.secret-unreadable': { behaviour: 'an unreadable secret is one clear message' },
+
+  // gateway and upstream
+  'gw.intercept': { behaviour: 'TLS inside is answered by the installation CA, upstream verified' },
+  'gw.streaming': { behaviour: 'large bodies stream both ways in flat memory' },
+  'gw.proxy-407': { behaviour: 'the explicit proxy asks for credentials with 407' },
+  'gw.deny-inside-tls': { behaviour: 'a denied host is told 403 inside finished TLS' },
+  'gw.ssrf': {
+    behaviour: 'loopback, private, link-local and metadata addresses are refused unless declared',
+  },
+  'gw.pinned-address': { behaviour: 'the address that was checked is the address that is dialled' },
+  'gw.abort-during-commit': {
+    behaviour: 'a client that leaves while its intent is written leaves nothing behind',
+  },
+  'gw.dead-upstream': { behaviour: 'a dead upstream is a 502 with one clear reason' },
+  'gw.bad-certificate': { behaviour: 'an upstream whose certificate does not verify is refused' },
+
+  // processes
+  'daemon.shared': { behaviour: 'two runs at once share one daemon, one ledger and the caps' },
+  'daemon.second-refused': { behaviour: 'a second daemon on one home is refused' },
+  'daemon.leaves': { behaviour: 'a daemon that a run started leaves after the last run' },
+  'daemon.restart': { behaviour: 'a daemon restarts on the same ledger after SIGKILL' },
+  'guard.sigstop': {
+    behaviour: 'with the daemon stopped the agents freeze within 700 ms, and thaw with it',
+  },
+  'guard.daemon-killed': {
+    behaviour: 'with the daemon dead the run is cut and frozen for good, and the launcher says so',
+  },
+  'guard.guard-killed': {
+    behaviour: 'with the guard dead every call is denied until a new one has acknowledged',
+  },
+  'guard.no-false-freeze': { behaviour: 'two CPU hogs cause no false freeze' },
+  'guard.kill-without-daemon': { behaviour: '`belay kill RUN` works with no daemon' },
+  'run.status': { behaviour: 'the status of the wrapped command passes through' },
+  'run.summary': {
+    planned: true,
+    behaviour: 'a run ends with calls, denials and the lines that would allow them',
+  },
+  'run.ctrl-c': { behaviour: 'Ctrl-C at any moment leaves no process and no open run behind' },
+  'run.kill': { behaviour: '`belay kill` ends a run, its processes and its connections' },
+  'run.bad-workspace': { behaviour: 'a read-only or symlinked workspace is handled with one line' },
+  'host.no-bwrap': { behaviour: 'without bubblewrap: exit 69 and the line to type' },
+  'host.no-userns': { behaviour: 'without user namespaces: exit 69 and the reason' },
+  'tty.resize': {
+    planned: true,
+    behaviour: 'an interactive agent sees its terminal being resized',
+  },
+  'tty.interrupt': {
+    planned: true,
+    behaviour: 'Ctrl-C reaches an interactive agent and Ctrl-Z suspends the run',
+  },
+
+  // containment
+  'env.inherit': { behaviour: 'no variable of the caller reaches the agent' },
+  'proc.environ-scan': { behaviour: 'no environment of an outside process is readable' },
+  'proc.mem-victim': { behaviour: 'no memory of an outside process is readable' },
+  'ptrace.attach': { behaviour: 'no outside process can be traced' },
+  'unix.docker-sock': { behaviour: 'no unix socket of the host is reachable' },
+  'net.host-loopback-v4': { behaviour: "the host's loopback is not reachable" },
+  'net.imds': { behaviour: 'the metadata address is denied and in the ledger' },
+  'net.noproxy-env': { behaviour: 'a program that ignores proxies is denied and in the ledger' },
+  'net.odd-port': { behaviour: 'any port is seen with its number, denied and in the ledger' },
+  'net.own-loopback': { behaviour: "the agent's own servers work on any port of its loopback" },
+  'net.bridge-dead-closed': { behaviour: 'with the bridge dead nothing connects' },
+  'net.dns': { behaviour: 'every name resolves to a fake address and other UDP is refused' },
+  'uid0-not-mapped': { behaviour: 'uid 0 does not exist inside' },
+  'fsw.git-hooks': { behaviour: 'git hooks and agent configuration cannot be written' },
+  'fsw.set-uid': { behaviour: 'no set-uid or set-gid file can be made' },
+
+  // the whole
+  'demo.story': {
+    planned: true,
+    behaviour: 'the demo shows every scene and ends with the table and the report',
+  },
+  'agent.claude': { planned: true, behaviour: 'unmodified Claude Code works through every layer' },
+} as const satisfies Record<string, Requirement>;
+
+export type RequirementId = keyof typeof requirements;

@@ -1,0 +1,455 @@
+// What becomes of calls, from a program in the sandbox to a real HTTPS upstream and back: written
+// down first, keys put in on the way, capped, refused in shadow, permitted by exactly what was said.
+
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { request } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, expect } from 'vitest';
+import { verifies } from '../verifies.ts';
+import { entriesOnDisk } from './ledger-files.ts';
+import { denials, openPlace, type Place } from './place.ts';
+import { startUpstream, strangeAuthority, type Upstream } from './upstreams.ts';
+
+const API_KEY = `sk-${randomBytes(16).toString('hex')}`;
+/** So that no file of the test's own holds the whole key. */
+const KEY_PARTS = [API_KEY.slice(0, 9), API_KEY.slice(9)];
+const HOSTS = ['api.example', 'other.example', 'bad.example', 'api.github.com'];
+
+let upstream: Upstream;
+let place: Place;
+
+beforeAll(async () => {
+  upstream = await startUpstream(HOSTS);
+  place = await openPlace({
+    upstreams: {
+      'api.example': upstream,
+      'other.example': upstream,
+      'api.github.com': upstream,
+      'bad.example': { ...upstream, caPem: strangeAuthority() },
+      'dead.example': { address: '127.0.0.1:1' },
+    },
+    credentials: {
+      api: {
+        from: 'env:API_KEY',
+        environment: 'local',
+        host: 'api.example',
+        methods: ['GET', 'POST'],
+        paths: ['/v1/**'],
+        header: 'authorization',
+        format: 'Bearer {}',
+        variable: 'API_KEY',
+      },
+    },
+  });
+}, 60_000);
+
+afterEach(() => {
+  upstream.arrivals.length = 0;
+  upstream.answer = (_request, reply) => void reply.end('ok\n');
+});
+
+afterAll(async () => {
+  await place?.[Symbol.asyncDispose]();
+  await upstream?.[Symbol.asyncDispose]();
+}, 60_000);
+
+const env = { API_KEY };
+const BEARER = { authorization: `Bearer \${API_KEY}` };
+
+verifies(
+  'log.before-effect',
+  'the upstream finds the intent of each request on the disk when it arrives',
+  async () => {
+    const early: string[] = [];
+    let settled = 0;
+    upstream.answer = (_request, reply, { url }) => {
+      const entries = entriesOnDisk(place.session.home);
+      const intent = entries.findLast((entry) => entry.type === 'intent' && entry.path === url);
+      if (intent === undefined) early.push(url);
+      else if (entries.some((e) => e.type === 'outcome' && e.call === intentCall(intent))) {
+        settled += 1;
+      }
+      reply.end('ok\n');
+    };
+    const paths = Array.from({ length: 20 }, (_, i) => `/effect/${i}`);
+    const { results } = await place.attempt(
+      ['--allow', 'api.example'],
+      paths.map((path, i) => [
+        'request',
+        `https://api.example${path}`,
+        i % 2 === 0 ? {} : { method: 'POST', body: 'x'.repeat(100) },
+      ]),
+      { env },
+    );
+    expect(results.map(({ value }) => value.status)).toEqual(paths.map(() => 200));
+    expect(upstream.arrivals.map(({ url }) => url)).toEqual(paths);
+    expect(early, 'arrived before their intent').toEqual([]);
+    expect(settled, 'settled before they arrived').toBe(0);
+
+    // The control: what comes past the gateway is found out.
+    await past('/effect/stranger');
+    expect(early).toEqual(['/effect/stranger']);
+  },
+  { timeoutMs: 40_000 },
+);
+
+function intentCall(entry: { readonly type: string } & object): unknown {
+  return 'call' in entry ? entry.call : undefined;
+}
+
+/** A request straight to the upstream. */
+function past(path: string): Promise<void> {
+  const [host, port] = upstream.address.split(':');
+  return new Promise((resolve, reject) => {
+    request({ host, port, path, rejectUnauthorized: false, agent: false }, (response) => {
+      response.resume().on('end', () => resolve());
+    })
+      .on('error', reject)
+      .end();
+  });
+}
+
+verifies(
+  ['vault.injected', 'vault.cross-host'],
+  'the real key goes to its host, method and path, and a placeholder stays one elsewhere',
+  async () => {
+    const { results, run } = await place.attempt(
+      ['--allow', 'api.example', '--allow', 'other.example'],
+      [
+        ['request', 'https://api.example/v1/bound', { headers: BEARER }],
+        ['request', 'https://api.example/v1/unasked'],
+        ['request', 'https://api.example/elsewhere', { headers: BEARER }],
+        ['request', 'https://api.example/v1/method', { method: 'PUT', headers: BEARER }],
+        ['request', 'https://other.example/v1/bound', { headers: BEARER }],
+        ['env'],
+      ],
+      { env },
+    );
+    const placeholder = results.at(-1)?.value.API_KEY;
+    expect(placeholder).toMatch(/\S{16,}/);
+    expect(placeholder).not.toContain(API_KEY);
+    const seen = new Map(
+      upstream.arrivals.map(({ host, url, headers }) => [`${host}${url}`, headers.authorization]),
+    );
+    expect(seen.get('api.example/v1/bound')).toBe(`Bearer ${API_KEY}`);
+    for (const [what, header] of seen) {
+      if (what.startsWith('api.example/v1/bound') || what === 'api.example/v1/unasked') continue;
+      expect(header ?? '', what).not.toContain(API_KEY);
+    }
+    // Whatever was refused is in the ledger; whatever arrived had the placeholder.
+    const refused = denials(await place.entries(run.summary?.run)).map(
+      ({ host, path }) => host + path,
+    );
+    for (const what of [
+      'api.example/elsewhere',
+      'api.example/v1/method',
+      'other.example/v1/bound',
+    ]) {
+      if (!refused.includes(what)) expect(seen.get(what)).toBe(`Bearer ${placeholder}`);
+    }
+  },
+  { timeoutMs: 30_000 },
+);
+
+verifies(
+  ['vault.never-inside', 'log.no-secrets'],
+  'the real key is nowhere inside the sandbox, nor in the ledger',
+  async () => {
+    const scans = [
+      ['env'],
+      ['environScan', KEY_PARTS],
+      ['memoryScan', KEY_PARTS],
+      ['fileScan', KEY_PARTS],
+    ] as const;
+    const call = ['request', 'https://api.example/v1/x', { headers: BEARER }] as const;
+    const { results } = await place.attempt(['--allow', 'api.example'], [call, ...scans], { env });
+    expect(upstream.arrivals[0]?.headers.authorization, 'it is in use').toContain(API_KEY);
+    const [, shown, environ, memory, files] = results;
+    expect(Object.values(shown?.value).join(' ')).not.toContain(API_KEY);
+    expect(environ?.value).toEqual([]);
+    expect(memory?.value).toEqual([]);
+    expect(files?.value).toEqual([]);
+    const search = ['grep', '-rla', API_KEY, place.session.home];
+    expect((await place.session.exec(search)).stdout, 'the state of Belay').toBe('');
+
+    const [outside] = await place.control([['env']], { env });
+    expect(Object.values(outside?.value)).toContain(API_KEY);
+    place.put('planted.txt', `a ${API_KEY} b`);
+    const planted = await place.attempt([], [['fileScan', KEY_PARTS]], { env });
+    expect(planted.results[0]?.value).toEqual([join(place.workdir, 'planted.txt')]);
+  },
+  { timeoutMs: 40_000 },
+);
+
+verifies(
+  'shadow.writes-refused',
+  'in shadow mode reads pass and writes get an ordinary 403 that names the review',
+  async () => {
+    const { results, run } = await place.attempt(
+      ['--shadow', '--allow', 'api.example'],
+      [
+        ['request', 'https://api.example/items'],
+        ['request', 'https://api.example/items', { method: 'POST', body: '{"name":"x"}' }],
+        ['request', 'https://api.example/items/1', { method: 'DELETE' }],
+      ],
+      { env },
+    );
+    expect(results.map(({ value }) => value.status)).toEqual([200, 403, 403]);
+    expect(results[1]?.value.text).toContain(`under review (${run.summary?.run})`);
+    expect(upstream.arrivals.map(({ method }) => method)).toEqual(['GET']);
+    const refused = denials(await place.entries(run.summary?.run));
+    expect(refused).toMatchObject([
+      { code: 'shadow.write', method: 'POST', effect: 'write', mode: 'shadow' },
+      { code: 'shadow.write', method: 'DELETE', path: '/items/1' },
+    ]);
+    expect(run.summary?.denied.map(({ code, count }) => [code, count])).toEqual([
+      ['shadow.write', 1],
+      ['shadow.write', 1],
+    ]);
+
+    // The control: without --shadow the same write arrives.
+    const write = ['request', 'https://api.example/items', { method: 'POST', body: 'x' }] as const;
+    const live = await place.attempt(['--allow', 'api.example'], [write], { env });
+    expect(live.results[0]?.value.status).toBe(200);
+    expect(upstream.arrivals.map(({ method }) => method)).toEqual(['GET', 'POST']);
+  },
+  { timeoutMs: 30_000 },
+);
+
+verifies(
+  'budget.calls',
+  'a run makes at most its cap of calls, also when it makes them at once',
+  async () => {
+    const { results, run } = await place.attempt(
+      ['--allow', 'api.example', '--budget', 'calls=5'],
+      [
+        ['requests', 'https://api.example/many', 30],
+        ['request', 'https://api.example/more'],
+      ],
+      { env },
+    );
+    const many = results[0]?.value as readonly { status: number; text: string }[];
+    expect(many.filter(({ status }) => status === 200)).toHaveLength(5);
+    expect(many.filter(({ status }) => status === 403)).toHaveLength(25);
+    expect(results[1]?.value).toMatchObject({ status: 403 });
+    expect(results[1]?.value.text).toContain('budget for calls');
+    expect(upstream.arrivals).toHaveLength(5);
+    expect(run.summary).toMatchObject({ calls: 5, denials: 26 });
+  },
+  { timeoutMs: 30_000 },
+);
+
+verifies(
+  'budget.bytes',
+  'a run moves at most its cap of bytes, also in the middle of a stream, both ways',
+  async () => {
+    const CAP = 100_000;
+    let arrivedBytes = 0;
+    upstream.answer = (ask, reply) => {
+      ask.on('data', (chunk: Buffer) => (arrivedBytes += chunk.length));
+      if (ask.method === 'POST') return void ask.on('end', () => reply.end('ok'));
+      let left = 64;
+      const more = (): void => {
+        while (left > 0 && !reply.destroyed) {
+          left -= 1;
+          if (!reply.write(Buffer.alloc(65_536))) return void reply.once('drain', more);
+        }
+        reply.end();
+      };
+      more();
+    };
+    const flags = ['--allow', 'api.example', '--budget', `bytes=${CAP}`];
+    const down = await place.attempt(flags, [['request', 'https://api.example/down']], { env });
+    expect(down.results[0]?.value.receivedBytes).toBeLessThanOrEqual(CAP);
+    expect(down.results[0]?.value.error).toBeDefined();
+    expect(down.run.summary?.bytes).toBeLessThanOrEqual(CAP);
+    const up = await place.attempt(
+      flags,
+      [['request', 'https://api.example/up', { method: 'POST', sizeBytes: 4 << 20 }]],
+      { env },
+    );
+    expect(up.results[0]?.value.status).not.toBe(200);
+    expect(arrivedBytes).toBeLessThanOrEqual(CAP);
+    expect(up.run.summary?.bytes).toBeLessThanOrEqual(CAP);
+
+    const free = await place.attempt(
+      ['--allow', 'api.example'],
+      [['request', 'https://api.example/down']],
+      { env },
+    );
+    expect(free.results[0]?.value).toMatchObject({ status: 200, receivedBytes: 64 * 65_536 });
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'policy.allow',
+  '`--allow HOST` and `--allow PRESET` permit exactly that',
+  async () => {
+    const attempts = [
+      ['request', 'https://api.example/'],
+      ['request', 'https://api.example/', { method: 'DELETE' }],
+      ['request', 'https://api.example:8443/'],
+      ['request', 'https://sub.api.example/'],
+      ['request', 'https://other.example/'],
+      ['request', 'https://api.github.com/repos/a/b'],
+      ['request', 'https://api.github.com/repos/a/b/issues', { method: 'POST', body: '{}' }],
+    ] as const;
+    const statuses = async (flags: readonly string[]): Promise<readonly number[]> => {
+      const { results } = await place.attempt(flags, attempts, { env });
+      return results.map(({ value }) => value.status);
+    };
+    expect(await statuses([])).toEqual([403, 403, 403, 403, 403, 403, 403]);
+    expect(upstream.arrivals).toEqual([]);
+    expect(await statuses(['--allow', 'api.example'])).toEqual([200, 200, 403, 403, 403, 403, 403]);
+    expect(await statuses(['--allow', 'github-read'])).toEqual([403, 403, 403, 403, 403, 200, 403]);
+    expect(upstream.arrivals.map(({ method, host }) => `${method} ${host}`)).toEqual([
+      'GET api.example',
+      'DELETE api.example',
+      'GET api.github.com',
+    ]);
+  },
+  { timeoutMs: 40_000 },
+);
+
+verifies(
+  ['gw.intercept', 'gw.deny-inside-tls'],
+  'TLS is answered by the installation CA, for a denied host too, which is then told 403',
+  async () => {
+    const { results } = await place.attempt(
+      ['--allow', 'api.example'],
+      [
+        ['issuer', 'api.example', 443],
+        ['issuer', 'denied.example', 443],
+        ['request', 'https://denied.example/'],
+        ['shell', 'curl -sS -o /dev/null -w "%{http_code}" https://denied.example/ || true'],
+      ],
+      { env },
+    );
+    const [allowed, denied, told, curl] = results;
+    const issuer = expect.stringMatching(/^Belay local authority /);
+    expect(allowed?.value).toMatchObject({ issuer, names: 'DNS:api.example', trusted: true });
+    expect(denied?.value).toMatchObject({ issuer, names: 'DNS:denied.example', trusted: true });
+    expect(told?.value).toMatchObject({ status: 403 });
+    expect(JSON.parse(told?.value.text)).toMatchObject({ error: { type: 'belay_denied' } });
+    if (curl?.value.err === '') expect(curl.value.out, 'curl trusts it too').toBe('403');
+  },
+  { timeoutMs: 30_000 },
+);
+
+verifies(
+  ['gw.dead-upstream', 'gw.bad-certificate'],
+  'a dead upstream and one that does not verify are a 502 with one clear reason',
+  async () => {
+    const { results, run } = await place.attempt(
+      ['--allow', 'dead.example', '--allow', 'bad.example'],
+      [
+        ['request', 'https://dead.example/'],
+        ['request', 'https://bad.example/'],
+      ],
+      { env },
+    );
+    expect(results.map(({ value }) => value.status)).toEqual([502, 502]);
+    expect(results[0]?.value.text).toContain('could not be reached');
+    expect(upstream.arrivals).toEqual([]);
+    const outcomes = (await place.entries(run.summary?.run)).filter(
+      ({ type }) => type === 'outcome',
+    );
+    expect(outcomes).toMatchObject([
+      { error: { code: 'upstream.unreachable' } },
+      { error: { code: 'upstream.tls' } },
+    ]);
+  },
+  { timeoutMs: 30_000 },
+);
+
+verifies(
+  'gw.ssrf',
+  'loopback, private and metadata addresses are refused though policy permits them',
+  async () => {
+    const server = createServer((_request, reply) => void reply.end('host\n'));
+    await new Promise<void>((resolve) => server.listen(0, '0.0.0.0', resolve));
+    const { port } = server.address() as AddressInfo;
+    const own = Object.values(networkInterfaces())
+      .flatMap((found) => found ?? [])
+      .find(({ internal, family }) => !internal && family === 'IPv4')?.address;
+    const addresses = ['10.0.0.1', '169.254.169.254', '192.168.1.1', ...(own ? [own] : [])];
+    try {
+      const targets = addresses.map((address) => `${address}:${port}`);
+      const { results, run } = await place.attempt(
+        ['--allow', `localhost:${port}`, ...targets.flatMap((target) => ['--allow', target])],
+        [
+          ['requestByDns', 'localhost', port],
+          ...targets.map((target) => ['request', `http://${target}/`] as const),
+        ],
+        { env },
+      );
+      expect(results.map(({ value }) => value.status)).toEqual(results.map(() => 403));
+      const codes = denials(await place.entries(run.summary?.run)).map(({ code }) => code);
+      const outcomes = (await place.entries(run.summary?.run)).flatMap((entry) =>
+        entry.type === 'outcome' ? [entry.error?.code] : [],
+      );
+      expect([...codes, ...outcomes]).toEqual(results.map(() => 'address.refused'));
+      const [outside] = await place.control([['request', `http://localhost:${port}/`]]);
+      expect(outside?.value).toMatchObject({ status: 200, text: 'host\n' });
+    } finally {
+      server.close();
+    }
+  },
+  { timeoutMs: 30_000 },
+);
+
+verifies(
+  'gw.streaming',
+  'large bodies stream both ways through the whole road in flat memory',
+  async () => {
+    const SIZE = 96 << 20;
+    let arrivedBytes = 0;
+    upstream.answer = (ask, reply) => {
+      if (ask.method === 'POST') {
+        ask.on('data', (chunk: Buffer) => (arrivedBytes += chunk.length));
+        ask.on('end', () => reply.end('ok'));
+        return;
+      }
+      let left = SIZE / 65_536;
+      const more = (): void => {
+        while (left > 0) {
+          left -= 1;
+          if (!reply.write(Buffer.alloc(65_536))) return void reply.once('drain', more);
+        }
+        reply.end();
+      };
+      more();
+    };
+    // The first call warms up what a daemon loads once.
+    await place.attempt(['--allow', 'api.example'], [['request', 'https://api.example/']], { env });
+    const { pid } = await place.status();
+    const before = peakBytes(pid);
+    const { results } = await place.attempt(
+      ['--allow', 'api.example'],
+      [
+        ['request', 'https://api.example/down', { timeoutMs: 30_000 }],
+        [
+          'request',
+          'https://api.example/up',
+          { method: 'POST', sizeBytes: SIZE, timeoutMs: 30_000 },
+        ],
+      ],
+      { env },
+    );
+    expect(results[0]?.value).toMatchObject({ status: 200, receivedBytes: SIZE });
+    expect(results[1]?.value).toMatchObject({ status: 200 });
+    expect(arrivedBytes).toBe(SIZE);
+    expect(peakBytes(pid) - before, 'growth of the daemon').toBeLessThan(SIZE / 2);
+  },
+  { timeoutMs: 90_000 },
+);
+
+function peakBytes(pid: number): number {
+  const found = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  return Number(found?.[1]) * 1024;
+}

@@ -1,0 +1,448 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect } from 'vitest';
+import { budgetScope } from '../../../src/budget/budgets.ts';
+import type { ByteSink, Call, Mode, Response, Result } from '../../../src/core/call.ts';
+import type { Entry } from '../../../src/core/entry.ts';
+import { type CallId, newRunId, type Random, type RunId } from '../../../src/core/ids.ts';
+import { type Host, parseHost } from '../../../src/core/target.ts';
+import { createRuns, type Grant } from '../../../src/identity/runs.ts';
+import type { Ledger } from '../../../src/ledger/ledger.ts';
+import { openLedger } from '../../../src/ledger/open.ts';
+import type { MonitoredRun } from '../../../src/monitor/facts.ts';
+import { type Carry, createMonitor } from '../../../src/monitor/perform.ts';
+import { createStops } from '../../../src/stop/stops.ts';
+import { createVault } from '../../../src/vault/vault.ts';
+import { verifies } from '../../verifies.ts';
+
+const random: Random = (size) => randomBytes(size);
+let dir: string;
+let ledger: Ledger & AsyncDisposable;
+let now = 1_700_000_000_000;
+
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'belay-perform-'));
+  ({ ledger } = await openLedger({ dir, clock: () => now, random }));
+});
+afterEach(async () => {
+  await ledger[Symbol.asyncDispose]();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+interface Setting {
+  readonly grant?: Partial<Grant>;
+  readonly caps?: { calls?: number; bytes?: number };
+  readonly effect?: 'read' | 'write';
+  readonly verdict?: 'permit' | 'deny' | 'hold';
+  readonly guarded?: boolean;
+  readonly carry?: Carry;
+  readonly ledger?: Ledger;
+  readonly paths?: readonly string[];
+}
+
+function answer(chunks: readonly string[], status = 200): Response {
+  const flow = (sink: ByteSink) => {
+    queueMicrotask(() => {
+      for (const chunk of chunks) sink.write(Buffer.from(chunk));
+      sink.end();
+    });
+    return { resume() {}, abort() {} };
+  };
+  return { kind: 'response', status, headers: [], body: { flow } };
+}
+
+function build(setting: Setting = {}) {
+  const runs = createRuns<MonitoredRun>(() => now);
+  const stops = createStops();
+  const sent: Call[] = [];
+  const id: RunId = newRunId(random);
+  const denied: string[] = [];
+  const budget = budgetScope(id, setting.caps ?? {});
+  const grant: Grant = {
+    agent: 'a',
+    environment: 'dev',
+    mode: 'live',
+    state: 'active',
+    ...setting.grant,
+  };
+  const vault = createVault(
+    [
+      {
+        value: 'the-real-key',
+        spec: {
+          name: 'key',
+          environment: 'dev',
+          host: parseHost('api.example'),
+          methods: ['GET', 'POST'],
+          allowsPath: (path) => (setting.paths ?? ['/v1']).includes(path),
+          header: 'x-api-key',
+          format: 'Bearer {}',
+          variable: 'KEY',
+        },
+      },
+    ],
+    random,
+  );
+  runs.add({
+    id,
+    grant,
+    guarded: setting.guarded ?? true,
+    scopes: [{ kind: 'global' }, { kind: 'run', name: id }],
+    budgets: [budget],
+    vault,
+    tally: { denied: (_head, denial) => void denied.push(denial.code), settled() {} },
+    judge: {
+      classify: () => ({ effect: setting.effect ?? 'read', kind: 'http', reasons: ['test'] }),
+      decide: () => {
+        if (setting.verdict === 'hold')
+          return { kind: 'hold', approval: 'deploy', policies: ['p'] };
+        if (setting.verdict === 'deny') {
+          const told = { status: 403, message: 'no' };
+          return {
+            kind: 'deny',
+            step: 'decide',
+            code: 'policy.no-permit',
+            reason: 'r',
+            told,
+            policies: [],
+          };
+        }
+        return { kind: 'permit', policies: ['p'] };
+      },
+    },
+  });
+  const live: Carry = async (call, run) => {
+    sent.push(call);
+    return setting.carry === undefined ? answer(['hello']) : setting.carry(call, run);
+  };
+  const monitor = createMonitor({
+    runs,
+    stops,
+    ledger: setting.ledger ?? ledger,
+    carry: { live },
+    observe() {},
+    clock: () => now,
+  });
+  return { monitor, stops, sent, id, budget, denied, vault };
+}
+
+let calls = 0;
+function call(run: RunId, change: Partial<Call> = {}): Call {
+  return {
+    id: `c-${calls++}` as CallId,
+    run,
+    kind: 'http',
+    target: { scheme: 'https', host: parseHost('api.example'), port: 443 },
+    method: 'GET',
+    path: '/v1',
+    query: 'secret=1&a=2',
+    headers: [['x-api-key', 'placeholder']],
+    body: { kind: 'none' },
+    signal: new AbortController().signal,
+    ...change,
+  };
+}
+
+/** Takes the whole body; the reason when it broke. */
+async function drain(result: Result): Promise<string> {
+  if (result.kind === 'denied') return `denied ${result.denial.code}`;
+  return new Promise((resolve) => {
+    let text = '';
+    result.body.flow({
+      write: (chunk) => {
+        text += Buffer.from(chunk).toString();
+        return true;
+      },
+      end: () => resolve(text),
+      fail: (error) => resolve(`${text} broke: ${error.code}`),
+    });
+  });
+}
+
+async function entries(): Promise<readonly Entry[]> {
+  // Whatever was appended before this one is durable when it is.
+  await ledger.append({ type: 'daemon.stop', detail: {} });
+  return (await Array.fromAsync(ledger.read(0))).filter(({ type }) => type !== 'daemon.stop');
+}
+
+verifies(
+  'monitor.steps',
+  'a permitted call leaves an intent, then an outcome with both digests',
+  async () => {
+    const { monitor, id, sent, budget } = build();
+    expect(await drain(await monitor.perform(call(id)))).toBe('hello');
+    expect(sent).toHaveLength(1);
+    const [intent, outcome] = await entries();
+    expect(intent).toMatchObject({
+      type: 'intent',
+      seq: 1,
+      effect: 'read',
+      queryKeys: ['a', 'secret'],
+    });
+    expect(outcome).toMatchObject({ type: 'outcome', seq: 2, status: 200, receivedBytes: 5 });
+    expect(budget.settled).toEqual({ calls: 1, bytes: 5 });
+    expect(budget.reserved).toEqual({ calls: 0, bytes: 0 });
+  },
+);
+
+verifies(
+  'log.before-effect',
+  'the intent is readable on the disk when the call is sent',
+  async () => {
+    let atSend: readonly Entry[] = [];
+    const { monitor, id } = build({
+      carry: async () => {
+        atSend = await Array.fromAsync(ledger.read(0));
+        return answer([]);
+      },
+    });
+    await drain(await monitor.perform(call(id)));
+    expect(atSend.map(({ type }) => type)).toEqual(['intent']);
+  },
+);
+
+verifies(
+  'monitor.stop-again',
+  'a stop that lands while the intent is written keeps the call here',
+  async () => {
+    const held = Promise.withResolvers<void>();
+    const slow: Ledger = {
+      ...{
+        health: () => ledger.health(),
+        size: () => ledger.size(),
+        read: (from) => ledger.read(from),
+      },
+      append: async (body) => {
+        if (body.type === 'intent') await held.promise;
+        return ledger.append(body);
+      },
+    };
+    const { monitor, id, sent, stops } = build({ ledger: slow });
+    const result = monitor.perform(call(id));
+    stops.set({ kind: 'run', name: id }, 'operator', 'killed', 'test');
+    held.resolve();
+    expect(await drain(await result)).toBe('denied stopped');
+    expect(sent).toHaveLength(0);
+    const last = (await entries()).at(-1);
+    expect(last).toMatchObject({ type: 'outcome', error: { code: 'stopped' }, sentBytes: 0 });
+  },
+);
+
+verifies('monitor.stop-again', 'a stop in the middle of a body breaks it off', async () => {
+  let sink: ByteSink | undefined;
+  let aborted = 0;
+  const { monitor, id, stops } = build({
+    carry: async () => ({
+      kind: 'response',
+      status: 200,
+      headers: [],
+      body: {
+        flow: (given) => {
+          sink = given;
+          return { resume() {}, abort: () => void aborted++ };
+        },
+      },
+    }),
+  });
+  const text = drain(await monitor.perform(call(id)));
+  sink?.write(Buffer.from('one'));
+  stops.set({ kind: 'global' }, 'operator', 'killed', 'test');
+  sink?.write(Buffer.from('two'));
+  expect(await text).toBe('one broke: ERR_STOPPED');
+  expect(aborted).toBe(1);
+  expect((await entries()).at(-1)).toMatchObject({
+    receivedBytes: 3,
+    error: { code: 'ERR_STOPPED' },
+  });
+});
+
+verifies(
+  'monitor.default-deny',
+  'what policy denies is denied and recorded with what was told',
+  async () => {
+    const { monitor, id, sent } = build({ verdict: 'deny' });
+    expect(await drain(await monitor.perform(call(id)))).toBe('denied policy.no-permit');
+    expect(sent).toHaveLength(0);
+    expect(await entries()).toMatchObject([
+      {
+        type: 'denial',
+        code: 'policy.no-permit',
+        step: 'decide',
+        told: { status: 403, message: 'no' },
+      },
+    ]);
+  },
+);
+
+verifies(
+  ['log.denials', 'policy.hold'],
+  'a held call is denied until approvals exist',
+  async () => {
+    const { monitor, id, denied } = build({ verdict: 'hold' });
+    expect(await drain(await monitor.perform(call(id)))).toBe('denied approval.required');
+    expect((await entries())[0]).toMatchObject({ reason: expect.stringContaining('`deploy`') });
+    expect(denied).toEqual(['approval.required']);
+  },
+);
+
+verifies('shadow.writes-refused', 'in shadow mode a read leaves and a write does not', async () => {
+  const shadow = { grant: { mode: 'shadow' as Mode } };
+  const reading = build({ ...shadow, effect: 'read' });
+  expect(await drain(await reading.monitor.perform(call(reading.id)))).toBe('hello');
+  const writing = build({ ...shadow, effect: 'write' });
+  const result = await writing.monitor.perform(call(writing.id, { method: 'POST' }));
+  expect(result).toMatchObject({ denial: { code: 'shadow.write', told: { status: 403 } } });
+  expect(result.kind === 'denied' && result.denial.told.message).toContain(writing.id);
+  expect(writing.sent).toHaveLength(0);
+});
+
+verifies(
+  'identity.grant-expiry',
+  'a grant that expires between two calls permits only the first',
+  async () => {
+    const { monitor, id, sent } = build({ grant: { expiresAt: now + 10 } });
+    expect(await drain(await monitor.perform(call(id)))).toBe('hello');
+    now += 10;
+    expect(await drain(await monitor.perform(call(id)))).toBe('denied grant.expired');
+    expect(sent).toHaveLength(1);
+  },
+);
+
+verifies('identity.under-review', 'a grant under review permits nothing live', async () => {
+  const { monitor, id } = build({ grant: { state: 'under review' } });
+  expect(await drain(await monitor.perform(call(id)))).toBe('denied grant.under-review');
+});
+
+verifies(
+  'monitor.steps',
+  'an unknown run and an unguarded run are denied and recorded',
+  async () => {
+    const { monitor } = build();
+    expect(await drain(await monitor.perform(call('r-unknown' as RunId)))).toBe(
+      'denied run.unknown',
+    );
+    const unguarded = build({ guarded: false });
+    expect(await drain(await unguarded.monitor.perform(call(unguarded.id)))).toBe(
+      'denied guard.lost',
+    );
+    expect((await entries()).map((entry) => entry.type)).toEqual(['denial', 'denial']);
+  },
+);
+
+verifies(
+  'budget.calls',
+  'the call over the cap is denied, and concurrent calls cannot pass it',
+  async () => {
+    const { monitor, id, sent } = build({ caps: { calls: 3 } });
+    const results = await Promise.all(
+      Array.from({ length: 8 }, async () => drain(await monitor.perform(call(id)))),
+    );
+    expect(results.filter((text) => text === 'hello')).toHaveLength(3);
+    expect(results.filter((text) => text === 'denied budget.calls')).toHaveLength(5);
+    expect(sent).toHaveLength(3);
+  },
+);
+
+verifies('budget.bytes', 'a stream stops at the cap and nothing above it passes', async () => {
+  const { monitor, id, budget } = build({
+    caps: { bytes: 10 },
+    carry: async () => answer(['12345', '67890', 'x']),
+  });
+  expect(await drain(await monitor.perform(call(id)))).toBe('1234567890 broke: ERR_ABORTED');
+  expect(budget.settled.bytes).toBe(10);
+});
+
+verifies('budget.bytes', 'a streamed request body is counted before it passes', async () => {
+  const seen: number[] = [];
+  const { monitor, id } = build({
+    caps: { bytes: 8 },
+    carry: async ({ body }) => {
+      if (body.kind !== 'streamed') throw new Error('not streamed');
+      try {
+        for await (const chunk of body.source) seen.push(chunk.length);
+      } catch {
+        return { kind: 'failed', code: 'upstream.broken', reason: 'the body broke off' };
+      }
+      return answer([]);
+    },
+  });
+  async function* source() {
+    yield Buffer.alloc(8);
+    yield Buffer.alloc(1);
+  }
+  const result = monitor.perform(call(id, { body: { kind: 'streamed', source: source() } }));
+  expect(await drain(await result)).toBe('denied upstream.broken');
+  expect(seen).toEqual([8]);
+  expect((await entries()).at(-1)).toMatchObject({ type: 'outcome', sentBytes: 8 });
+});
+
+verifies(
+  ['vault.injected', 'log.no-secrets'],
+  'the key is put in where it is bound, and is in no entry',
+  async () => {
+    const { monitor, id, sent, vault } = build();
+    expect(vault.placeholders().KEY).toMatch(/^blp-key-[0-9a-f]{32}$/);
+    await drain(await monitor.perform(call(id)));
+    expect(sent[0]?.headers).toEqual([['x-api-key', 'Bearer the-real-key']]);
+    const all = await entries();
+    expect(all[0]).toMatchObject({ credentials: ['key'] });
+    expect(JSON.stringify(all)).not.toContain('the-real-key');
+  },
+);
+
+verifies(
+  'vault.cross-host',
+  'no other host, path, method, environment or scheme gets the key',
+  async () => {
+    const target = { scheme: 'https' as const, host: parseHost('api.example'), port: 443 };
+    const strays: readonly Partial<Call>[] = [
+      { target: { ...target, host: 'evil.example' as Host } },
+      { target: { ...target, scheme: 'http', port: 80 } },
+      { path: '/v2' },
+      { method: 'DELETE' },
+    ];
+    const { monitor, id, sent } = build();
+    for (const stray of strays) await drain(await monitor.perform(call(id, stray)));
+    const other = build({ grant: { environment: 'production' } });
+    await drain(await other.monitor.perform(call(other.id)));
+    for (const { headers } of [...sent, ...other.sent]) {
+      expect(headers).toEqual([['x-api-key', 'placeholder']]);
+    }
+    expect(sent).toHaveLength(strays.length);
+  },
+);
+
+verifies(
+  'log.fsync-fails-once',
+  'a ledger that has failed denies every call with 503',
+  async () => {
+    const broken: Ledger = {
+      append: async () => {
+        throw new Error('disk full');
+      },
+      health: () => ({ kind: 'failed', reason: 'disk full' }),
+      read: (from) => ledger.read(from),
+      size: () => 0,
+    };
+    const { monitor, id, sent, budget } = build({ ledger: broken });
+    const result = await monitor.perform(call(id));
+    expect(result).toMatchObject({ denial: { code: 'ledger.failed', told: { status: 503 } } });
+    expect(sent).toHaveLength(0);
+    expect(budget.reserved).toEqual({ calls: 0, bytes: 0 });
+  },
+);
+
+verifies(
+  'gw.abort-during-commit',
+  'a client that left while the intent was written sends nothing',
+  async () => {
+    const abort = new AbortController();
+    const { monitor, id, sent } = build();
+    const result = monitor.perform(call(id, { signal: abort.signal }));
+    abort.abort();
+    expect(await drain(await result)).toBe('denied upstream.broken');
+    expect(sent).toHaveLength(0);
+  },
+);

@@ -1,0 +1,310 @@
+import { expect } from 'vitest';
+import { parseBundle } from '../../../src/config/bundle.ts';
+import { defaultConfig } from '../../../src/config/parse.ts';
+import { selectGrant } from '../../../src/config/select.ts';
+import type { CallFacts } from '../../../src/policy/classify.ts';
+import { loadEngine } from '../../../src/policy/engine.ts';
+import { policyForRun } from '../../../src/policy/for-run.ts';
+import { cedarString } from '../../../src/policy/grants.ts';
+import { judgeFor } from '../../../src/policy/policy.ts';
+import { remedyFor } from '../../../src/policy/remedy.ts';
+import { verifies } from '../../verifies.ts';
+import { bundleOf, CONFIG, callTo, policyFile } from './fixtures.ts';
+
+const engine = await loadEngine();
+
+/** What a run of the default agent is told, with these flags and policies. */
+function judge(allow: readonly string[], ...policies: readonly string[]) {
+  const files = policies.map((text, i) => policyFile(text, `policies/${i}.cedar`));
+  const config = { ...defaultConfig(), policies: files };
+  const policy = policyForRun(engine, config, selectGrant(config), allow);
+  return judgeFor(policy, { agent: 'agent', environment: 'local', shadow: false });
+}
+
+function verdict(call: CallFacts, allow: readonly string[], ...policies: readonly string[]) {
+  const { classify, decide } = judge(allow, ...policies);
+  return decide(call, classify(call));
+}
+
+const kind = (call: CallFacts, allow: readonly string[]): string => verdict(call, allow).kind;
+
+verifies(
+  ['policy.default-deny', 'monitor.default-deny'],
+  'an empty policy set denies every call',
+  () => {
+    for (const method of ['GET', 'HEAD', 'POST', 'DELETE', 'TRACE']) {
+      expect(verdict(callTo('https://api.github.com/user', { method }), [])).toEqual({
+        kind: 'deny',
+        step: 'decide',
+        code: 'policy.no-permit',
+        reason: expect.stringMatching(/^no policy permits `http\.\w+` on `api.github.com`/),
+        told: { status: 403, message: 'belay denied this call: api.github.com is not granted' },
+        policies: [],
+      });
+    }
+  },
+);
+
+verifies(
+  'policy.default-deny',
+  'a denied model call is told 400, which agents take as final',
+  () => {
+    const call = callTo('https://api.anthropic.com/v1/messages', { method: 'POST' });
+    expect(verdict(call, [])).toMatchObject({ code: 'policy.no-permit', told: { status: 400 } });
+  },
+);
+
+verifies('policy.default-deny', 'a forbid wins over every permit', () => {
+  const forbid =
+    '@id("no-users") forbid (principal, action, resource) when { context.path == "/user" };';
+  expect(verdict(callTo('https://api.github.com/user'), ['api.github.com'], forbid)).toMatchObject({
+    code: 'policy.forbid',
+    policies: ['no-users'],
+    told: { status: 403, message: 'belay denied this call: api.github.com is not allowed' },
+  });
+  expect(verdict(callTo('https://api.github.com/x'), ['api.github.com'], forbid).kind).toBe(
+    'permit',
+  );
+});
+
+verifies('policy.default-deny', 'a policy that fails while it is evaluated denies', () => {
+  // The product overflows: Cedar passes over a forbid that fails, and we do not.
+  const overflow =
+    '@id("sum") forbid (principal, action, resource) when { context.port * 9223372036854775807 > 0 };';
+  expect(verdict(callTo('https://api.github.com/'), ['api.github.com'], overflow)).toMatchObject({
+    code: 'policy.error',
+    policies: ['sum'],
+  });
+});
+
+verifies('policy.default-deny', 'a released policy and a flood of query keys deny', () => {
+  const config = defaultConfig();
+  const policy = policyForRun(engine, config, selectGrant(config), ['x.example']);
+  const who = { agent: 'agent', environment: 'local', shadow: false };
+  const ask = (url: string) => {
+    const call = callTo(url);
+    return policy.decide(call, policy.classify(call), who);
+  };
+  expect(ask('https://x.example/').kind).toBe('permit');
+  const keys = Array.from({ length: 300 }, (_, i) => `k${i}`).join('&');
+  expect(ask(`https://x.example/?${keys}`)).toMatchObject({ code: 'policy.error' });
+  policy[Symbol.dispose]();
+  expect(ask('https://x.example/')).toMatchObject({ kind: 'deny', code: 'policy.error' });
+});
+
+verifies(
+  'policy.allow',
+  '--allow HOST permits that host on 443 and 80 and nothing beside it',
+  () => {
+    const allow = ['api.github.com'];
+    for (const url of [
+      'https://api.github.com/',
+      'http://api.github.com/a',
+      'https://API.github.com/b?c=1',
+    ]) {
+      for (const method of ['GET', 'POST', 'DELETE']) {
+        expect(kind(callTo(url, { method }), allow), `${method} ${url}`).toBe('permit');
+      }
+    }
+    for (const url of [
+      'https://github.com/',
+      'https://x.api.github.com/',
+      'https://api.github.com:8443/',
+      'https://api.github.co/',
+      'https://api-github.com/',
+      'https://140.82.121.6/',
+      'https://api.github.com.evil.example/',
+    ]) {
+      expect(kind(callTo(url), allow), url).toBe('deny');
+    }
+  },
+);
+
+verifies('policy.allow', '--allow HOST:PORT permits that port only', () => {
+  expect(kind(callTo('https://example.com:8443/'), ['example.com:8443'])).toBe('permit');
+  expect(kind(callTo('https://example.com/'), ['example.com:8443'])).toBe('deny');
+  expect(verdict(callTo('https://example.com:8444/'), ['example.com:8443'])).toMatchObject({
+    told: { message: 'belay denied this call: example.com:8444 is not granted' },
+  });
+});
+
+interface Row {
+  readonly method: string;
+  readonly url: string;
+  readonly allow: string;
+  readonly kind: 'permit' | 'deny';
+}
+
+const row = (kind: Row['kind'], allow: string, method: string, url: string): Row => ({
+  kind,
+  allow,
+  method,
+  url,
+});
+
+const PRESET_ROWS: readonly Row[] = [
+  row('permit', 'npm-read', 'GET', 'https://registry.npmjs.org/left-pad'),
+  row('permit', 'npm-read', 'GET', 'https://registry.npmjs.org/@scope/name/-/name-1.0.0.tgz'),
+  row('deny', 'npm-read', 'PUT', 'https://registry.npmjs.org/left-pad'),
+  row('deny', 'npm-read', 'POST', 'https://registry.npmjs.org/-/npm/v1/security/audits'),
+  row('deny', 'npm-read', 'GET', 'http://registry.npmjs.org/left-pad'),
+  row('deny', 'npm-read', 'GET', 'https://registry.npmjs.org:8443/left-pad'),
+  row('permit', 'github-read', 'GET', 'https://api.github.com/repos/a/b'),
+  row('deny', 'github-read', 'POST', 'https://api.github.com/repos/a/b/issues'),
+  row('deny', 'github-read', 'DELETE', 'https://api.github.com/repos/a/b'),
+  row(
+    'permit',
+    'github-read',
+    'GET',
+    'https://github.com/a/b.git/info/refs?service=git-upload-pack',
+  ),
+  row('permit', 'github-read', 'POST', 'https://github.com/a/b.git/git-upload-pack'),
+  row(
+    'deny',
+    'github-read',
+    'GET',
+    'https://github.com/a/b.git/info/refs?service=git-receive-pack',
+  ),
+  row(
+    'deny',
+    'github-read',
+    'GET',
+    'https://github.com/a/b.git/info/refs?service=git-upload-pack&service=git-receive-pack',
+  ),
+  row('deny', 'github-read', 'GET', 'https://github.com/a/b.git/info/refs'),
+  row('deny', 'github-read', 'POST', 'https://github.com/a/b.git/git-receive-pack'),
+  row('deny', 'github-read', 'POST', 'https://github.com/a/b/c/git-upload-pack'),
+  row('deny', 'github-read', 'GET', 'https://github.com/a/b'),
+  row('permit', 'github-read', 'GET', 'https://raw.githubusercontent.com/a/b/main/x'),
+  row('deny', 'github-read', 'GET', 'https://gist.githubusercontent.com/a'),
+  row('deny', 'github-read', 'POST', 'https://uploads.github.com/repos/a/b/releases/1/assets'),
+  row('permit', 'model:anthropic', 'POST', 'https://api.anthropic.com/v1/messages?beta=true'),
+  row('permit', 'model:anthropic', 'POST', 'https://api.anthropic.com/v1/messages/count_tokens'),
+  row('permit', 'model:anthropic', 'GET', 'https://api.anthropic.com/v1/models'),
+  row('permit', 'model:anthropic', 'HEAD', 'https://api.anthropic.com/'),
+  row('deny', 'model:anthropic', 'POST', 'https://api.anthropic.com/v1/messages/batches'),
+  row('deny', 'model:anthropic', 'POST', 'https://api.anthropic.com/v1/files'),
+  row('deny', 'model:anthropic', 'POST', 'https://api.anthropic.com/api/event_logging/v2/batch'),
+  row('deny', 'model:anthropic', 'POST', 'https://evil.example/v1/messages'),
+];
+
+for (const { kind: expected, allow, method, url } of PRESET_ROWS) {
+  verifies('policy.allow', `${allow}: ${method} ${url} is ${expected}`, () => {
+    expect(kind(callTo(url, { method }), [allow])).toBe(expected);
+  });
+}
+
+verifies('policy.allow', 'a read preset is not stretched by a method override or a body', () => {
+  const url = 'https://registry.npmjs.org/left-pad';
+  const override = { headers: [['x-http-method-override', 'PUT']] } as const;
+  expect(kind(callTo(url, override), ['npm-read'])).toBe('deny');
+  expect(kind(callTo(`${url}?_method=DELETE`), ['npm-read'])).toBe('deny');
+  expect(kind(callTo(url, { body: { kind: 'streamed' } }), ['npm-read'])).toBe('deny');
+});
+
+verifies('policy.allow', 'effects come with their reasons, and unknown is a write', () => {
+  const seen = (allow: readonly string[], url: string, method: string) =>
+    judge(allow).classify(callTo(url, { method }));
+  const model = 'https://api.anthropic.com/v1/messages';
+  expect(seen(['model:anthropic'], model, 'POST')).toEqual({
+    effect: 'read',
+    kind: 'llm',
+    reasons: ['model inference', 'route model:anthropic/0'],
+  });
+  expect(seen([], model, 'POST')).toEqual({
+    effect: 'write',
+    kind: 'llm',
+    reasons: ['method POST'],
+  });
+  expect(seen([], 'https://x.example/', 'GET')).toEqual({
+    effect: 'read',
+    kind: 'http',
+    reasons: ['method GET'],
+  });
+  expect(seen([], 'https://x.example/', 'DELETE').effect).toBe('irreversible');
+  expect(seen([], 'https://x.example/', 'PROPFIND').effect).toBe('write');
+});
+
+verifies('policy.allow', 'a route says nothing of another port or of plain HTTP', () => {
+  const { classify } = judge(['model:anthropic']);
+  for (const origin of ['https://api.anthropic.com:8443', 'http://api.anthropic.com:443']) {
+    expect(classify(callTo(`${origin}/v1/messages`, { method: 'POST' }))).toEqual({
+      effect: 'write',
+      kind: 'http',
+      reasons: ['method POST'],
+    });
+  }
+});
+
+verifies('policy.allow', 'a grant holds in its own environment only', () => {
+  const config = parseBundle(bundleOf(CONFIG));
+  const call = callTo('https://registry.npmjs.org/x');
+  const kindIn = (environment: string) => {
+    const policy = policyForRun(engine, config, selectGrant(config, { environment: 'dev' }));
+    return policy.decide(call, policy.classify(call), {
+      agent: 'claude',
+      environment,
+      shadow: false,
+    }).kind;
+  };
+  expect(kindIn('dev')).toBe('permit');
+  expect(kindIn('prod')).toBe('deny');
+});
+
+verifies('policy.allow', 'no text can end a Cedar string', () => {
+  expect(cedarString('a") || true //\n\\\u2028')).toMatch(/^"[A-Za-z0-9 /\\u{}]*"$/);
+  expect(() => judge(['x.example", Host::"y'])).toThrow(
+    expect.objectContaining({ code: 'ERR_USAGE' }),
+  );
+});
+
+verifies('policy.allow', 'the remedy of a denial permits exactly that call', () => {
+  for (const url of [
+    'https://api.github.com/user',
+    'https://registry.npmjs.org/x',
+    'https://paste.example/',
+    'http://paste.example/',
+    'https://example.com:8443/',
+    'https://registry/',
+    'https://[2001:db8::1]:8443/',
+  ]) {
+    const call = callTo(url);
+    const { method, path, target } = call;
+    const remedy = remedyFor({ code: 'policy.no-permit', method, path, ...target });
+    expect(kind(call, [String(remedy).replace('--allow ', '')]), String(remedy)).toBe('permit');
+  }
+  const head = {
+    method: 'GET',
+    path: '/',
+    scheme: 'https',
+    host: 'registry.npmjs.org',
+    port: 443,
+  } as const;
+  expect(remedyFor({ ...head, code: 'policy.no-permit' })).toBe('--allow npm-read');
+  expect(remedyFor({ ...head, code: 'policy.forbid' })).toBeNull();
+  expect(remedyFor({ ...head, code: 'budget.calls' })).toBeNull();
+});
+
+const APPROVED =
+  '@id("ask") @approval("ops") permit (principal, action, resource == Host::"pay.example");';
+
+verifies('policy.hold', 'what only an @approval policy permits is held under its name', () => {
+  expect(verdict(callTo('https://pay.example/'), [], APPROVED)).toEqual({
+    kind: 'hold',
+    approval: 'ops',
+    policies: ['ask'],
+  });
+});
+
+verifies('policy.hold', 'another permit makes it a permit, a forbid a denial', () => {
+  const call = callTo('https://pay.example/');
+  expect(verdict(call, ['pay.example'], APPROVED)).toEqual({
+    kind: 'permit',
+    policies: ['grant:agent@local/pay.example'],
+  });
+  const forbid = 'forbid (principal, action, resource);';
+  expect(verdict(call, [], APPROVED, forbid)).toMatchObject({
+    kind: 'deny',
+    code: 'policy.forbid',
+  });
+});
