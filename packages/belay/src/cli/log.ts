@@ -1,12 +1,14 @@
 // belay log: verify, list the runs, export.
 
+import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { entriesOf } from '../control/entries.ts';
 import { findHome } from '../control/home.ts';
 import { verifySegments } from '../core/audit.ts';
+import { BelayError } from '../core/errors.ts';
 import { EXIT } from '../core/exit.ts';
 import { printable } from '../core/target.ts';
-import { segmentFiles } from '../ledger/segment-files.ts';
+import { segmentFiles, segmentsDirOf } from '../ledger/segment-files.ts';
 import { bytes, printJson, table } from './output.ts';
 
 export function register(program: Command): void {
@@ -20,7 +22,11 @@ export function register(program: Command): void {
     .argument('[dir]', 'a ledger folder, default: this home')
     .option('--json', 'as JSON')
     .action(async (dir: string | undefined, options: { json?: boolean }) => {
-      const report = await verifySegments(segmentFiles(dir ?? findHome(process.env).ledger));
+      const folder = dir ?? findHome(process.env).ledger;
+      if (!existsSync(segmentsDirOf(folder))) {
+        throw new BelayError('ERR_USAGE', `there is no ledger in \`${folder}\``);
+      }
+      const report = await verifySegments(segmentFiles(folder));
       const { ok, entries, segments, problems, problemCount, openRuns } = report;
       if (options.json) printJson('log.verify', { ...report });
       else {

@@ -1,5 +1,5 @@
 // The command line: one file per command, no logic here. Errors end in one place; nothing calls
-// process.exit, so everything that was opened is closed.
+// process.exit but for a reader that left, so everything that was opened is closed.
 
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
@@ -29,6 +29,12 @@ function version(): string {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
   return (JSON.parse(text) as { version: string }).version;
 }
+
+// A reader that left, such as `head`, ends the command and is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(EXIT.ok);
+  throw error;
+});
 
 const program = new Command('belay')
   .description('The operational safety layer between AI agents and the systems they touch')

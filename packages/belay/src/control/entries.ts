@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import type { Entry } from '../core/entry.ts';
 import { decodeEntry } from '../core/entry-bytes.ts';
 import { readHeader, SEGMENT_HEADER_BYTES, scanFrames } from '../core/frame.ts';
-import { segmentFiles } from '../ledger/segment-files.ts';
+import { segmentFiles, segmentsDirOf } from '../ledger/segment-files.ts';
 import { connectControl } from './client.ts';
 import type { Home } from './home.ts';
 import { alive } from './start-daemon.ts';
@@ -32,7 +32,7 @@ export async function* entriesOf(home: Home, look: Look): AsyncGenerator<Entry> 
 
 /** Every sound entry of the files; what is damaged is for `belay log verify` to name. */
 async function* entriesOnDisk(dir: string, from: number): AsyncGenerator<Entry> {
-  if (!existsSync(dir)) return;
+  if (!existsSync(segmentsDirOf(dir))) return;
   for await (const { bytes } of segmentFiles(dir)) {
     if (readHeader(bytes).kind !== 'header') continue;
     const entries: Entry[] = [];

@@ -43,12 +43,16 @@ export function meter(parts: MeterParts): Meter {
   let firstByteMs: number | undefined;
   let open = true;
 
+  const stopped = (): BelayError | undefined => {
+    const now = stops.check(run.scopes);
+    if (now.epoch === after.epoch || now.state === 'none') return undefined;
+    return new BelayError('ERR_STOPPED', `${now.state}: ${now.reason}`);
+  };
+
   /** INVARIANT: I3 and I4: what would exceed a cap, or follows a stop, does not pass. */
   const blocked = (): BelayError | undefined => {
-    const now = stops.check(run.scopes);
-    if (now.epoch !== after.epoch && now.state !== 'none') {
-      return new BelayError('ERR_STOPPED', `${now.state}: ${now.reason}`);
-    }
+    const stop = stopped();
+    if (stop !== undefined) return stop;
     const over = sentBytes + receivedBytes - reservation.grantedBytes();
     const refusal = over > 0 ? reservation.extend(over) : undefined;
     return refusal && new BelayError('ERR_ABORTED', refusal.reason);
@@ -138,7 +142,9 @@ export function meter(parts: MeterParts): Meter {
         return {
           resume: () => upstream?.resume(),
           abort(error) {
-            settle(status, { code: error.code, reason: error.message });
+            // A stop cuts the client's socket: what the adapter sees as a client that left.
+            const { code, message } = stopped() ?? error;
+            settle(status, { code, reason: message });
             upstream?.abort(error);
           },
         };

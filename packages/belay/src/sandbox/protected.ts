@@ -23,6 +23,9 @@ const files = (missing: Missing, ...paths: string[]): ProtectedName[] =>
 const dirs = (missing: Missing, ...paths: string[]): ProtectedName[] =>
   paths.map((path) => ({ path, kind: 'dir', missing }));
 
+const NOTHING_GRANTED =
+  '{"version":1,"agents":{"agent":{"environment":"local"}},"environments":{"local":{}}}\n';
+
 export const PROTECTED: readonly ProtectedName[] = [
   ...dirs('mask', '.git/hooks'),
   ...files('mask', '.git/config', '.git/config.worktree', '.git/info/attributes'),
@@ -32,6 +35,9 @@ export const PROTECTED: readonly ProtectedName[] = [
   { path: '.mcp.json', kind: 'file', missing: 'mask', content: '{"mcpServers":{}}\n' },
   { path: 'opencode.json', kind: 'file', missing: 'mask', content: '{}\n' },
   ...dirs('mask', '.claude', '.codex', '.gemini', '.opencode', '.cursor', '.windsurf'),
+  // What the next run would be permitted (I10). A placeholder says what no file says: nothing.
+  { path: 'belay.jsonc', kind: 'file', missing: 'mask', content: NOTHING_GRANTED },
+  ...dirs('mask', 'policies'),
   ...dirs('mask', '.vscode', '.idea', '.devcontainer', '.husky', '.github/workflows'),
   ...files('mask', '.envrc', '.npmrc', '.yarnrc', '.yarnrc.yml', '.pnpmfile.cjs', 'bunfig.toml'),
   ...files('mask', '.pre-commit-config.yaml', '.gitlab-ci.yml'),
