@@ -54,12 +54,12 @@ function copyTree(): string {
 
 const MODULES = ['node_modules', ...globSync('packages/*/node_modules', { cwd: ROOT })];
 
-async function asPresentUser(): Promise<readonly TestResult[]> {
+/** What `npm test` found in this same tree, or, when it did not run, found now and counted here. */
+async function asPresentUser(): Promise<{ readonly results: Results; readonly fresh: boolean }> {
   const path = join(ROOT, '.cache/results/unit-system.json');
-  // `npm test` has just run them, in the usual order of things.
   if (existsSync(path)) {
     const results = readResults(path);
-    if (results.tree === treeDigest(ROOT)) return systemTests(results);
+    if (results.tree === treeDigest(ROOT)) return { results: systemTests(results), fresh: false };
   }
   const { results } = await runTests({
     root: ROOT,
@@ -68,11 +68,12 @@ async function asPresentUser(): Promise<readonly TestResult[]> {
     into: join(ROOT, '.cache/results/system.json'),
     timeoutMs: SYSTEM_TIMEOUT_MS,
   });
-  return systemTests(results);
+  return { results: systemTests(results), fresh: true };
 }
 
-function systemTests(results: Results): readonly TestResult[] {
-  return results.tests.filter(({ file }) => !file.startsWith(`${TESTS}/unit/`));
+function systemTests(results: Results): Results {
+  const tests = results.tests.filter(({ file }) => !file.startsWith(`${TESTS}/unit/`));
+  return { ...results, tests };
 }
 
 /** The system tests in a copy that belongs to an ordinary uid, which has a home of its own. */
@@ -222,7 +223,7 @@ async function main(only: readonly string[]): Promise<void> {
 
   const uidProblem = otherUidProblem();
   let other: Results = { tree: '', tests: [], problems: [] };
-  let present: readonly TestResult[] = [];
+  let present = { results: other, fresh: false };
   if (only.length === 0 && problems.length === 0) {
     present = await asPresentUser();
     if (uidProblem === undefined) other = await asOtherUid();
@@ -240,11 +241,12 @@ async function main(only: readonly string[]): Promise<void> {
     for (const { name, state } of rows) process.stdout.write(`${state}: ${name}\n`);
     mutants.push(...rows);
   }
-  printTable(present, other, mutants);
+  printTable(present.results.tests, other, mutants);
+  const counted = present.fresh ? [present.results, other] : [other];
   const results = {
     tree: '',
-    tests: [...other.tests, ...mutants],
-    problems: [...problems, ...other.problems],
+    tests: [...counted.flatMap(({ tests }) => tests), ...mutants],
+    problems: [...problems, ...counted.flatMap((run) => run.problems)],
   };
   const tally = tallyOf(results);
   recordTally(tally);

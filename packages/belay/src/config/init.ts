@@ -47,6 +47,8 @@ export function initConfig(name: string | undefined): string {
       "from": "env:${target.credential.variable}",
       "environment": "local",
       "host": "${target.credential.host}",
+      "methods": ["GET", "POST"],
+      "paths": ["/v1/**"],
       "header": "${target.credential.header}",
       "variable": "${target.credential.variable}"
     }

@@ -42,7 +42,7 @@ export interface Sandbox extends AsyncDisposable {
   readonly holderPid: number;
   /** Holds the agent's network namespace. */
   readonly agentNetPid: number;
-  /** The first process of the agent's pid namespace, as the host counts. */
+  /** The first process of the sandbox's outer pid namespace, as the host counts. */
   readonly childPid: number;
   /** The cgroup that the agent joined. */
   readonly cgroup: string | undefined;

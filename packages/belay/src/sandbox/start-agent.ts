@@ -3,6 +3,7 @@
 // that they are never mixed with the command's; whether the command ran is told by its status line.
 
 import { type ChildProcess, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Duplex, Readable } from 'node:stream';
 import { BelayError } from '../core/errors.ts';
@@ -49,6 +50,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const [program = '', ...args] = [
     ...options.prefix,
     ...['nsenter', '-t', String(options.agentNetPid), '--user', '--net', '--preserve-credentials'],
+    // A pid namespace around bwrap's own: the guard's helper lives in it, where the agent cannot
+    // see or signal it. Each link of this chain dies with the one before.
+    ...['setpriv', '--pdeathsig', 'KILL', '--'],
+    ...['unshare', '--pid', '--fork', '--kill-child=KILL', '--'],
     ...['bwrap', '--args', String(FD.args), '--', ...gated(options.command)],
   ];
   const child = spawn(program, args, {
@@ -63,7 +68,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     said = (said + text).slice(0, MOST_SAID);
   });
-  const status = followStatus(pipes[FD.status] as Readable);
+  const status = followStatus(pipes[FD.status] as Readable, () => firstInside(child));
   gate.on('error', () => {}); // the gate is gone: the exit says so
 
   const slay = (): void => {
@@ -104,7 +109,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     // bwrap wrote it before it let its child run, but the two descriptors are read in any order.
     await Promise.race([status.named, exited]);
     const inside = status.child();
-    if (inside === undefined) throw new BelayError('ERR_SANDBOX', 'bwrap did not name its child');
+    if (inside === undefined)
+      throw new BelayError('ERR_SANDBOX', 'the sandbox has no first process');
     return {
       childPid: inside.pid,
       slay,
@@ -125,19 +131,31 @@ interface Inside {
   readonly start: string | undefined;
 }
 
-/** bwrap's status lines: `{"child-pid": N, ...}` and, if the program ended, `{"exit-code": N}`. */
-function followStatus(stream: Readable) {
+/** The first process of the outer pid namespace, as the host counts: the one child of `unshare`. */
+function firstInside({ pid }: ChildProcess): Inside | undefined {
+  if (pid === undefined) return undefined;
+  let children: string;
+  try {
+    children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1');
+  } catch {
+    return undefined; // it ended
+  }
+  const [first] = children.trim().split(' ');
+  return first ? { pid: Number(first), start: processStart(Number(first)) } : undefined;
+}
+
+/** bwrap's status lines: `{"child-pid": N, ...}`, which counts from inside the outer namespace, and,
+ * if the program ended, `{"exit-code": N}`. */
+function followStatus(stream: Readable, find: () => Inside | undefined) {
   let text = '';
   let inside: Inside | undefined;
   const named = Promise.withResolvers<void>();
   stream.on('error', () => {}); // it ends with bwrap
   stream.setEncoding('utf8').on('data', (chunk: string) => {
     text = (text + chunk).slice(0, MOST_SAID);
-    const pid = /"child-pid":\s*(\d+)/.exec(text)?.[1];
-    if (inside === undefined && pid !== undefined) {
-      inside = { pid: Number(pid), start: processStart(Number(pid)) };
-      named.resolve();
-    }
+    if (inside !== undefined || !/"child-pid"/.test(text)) return;
+    inside = find();
+    named.resolve();
   });
   return {
     named: named.promise,

@@ -2,7 +2,7 @@
 // format alone: what it finds does not depend on the code that wrote it. Stops at the first frame
 // that is not whole.
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { Entry } from '../../src/core/entry.ts';
@@ -29,4 +29,36 @@ function entriesIn(bytes: Buffer): readonly Entry[] {
     at = end;
   }
   return entries;
+}
+
+/** Resolves as soon as a frame more than now is in the newest segment. Watches without pause. */
+export async function watchFrames(home: string, withinMs = 5_000): Promise<void> {
+  const folder = join(home, 'ledger/segments');
+  const names = readdirSync(folder).filter((name) => name.endsWith('.seg'));
+  const head = Buffer.alloc(8);
+  const segments = names.sort().map((name) => {
+    const fd = openSync(join(folder, name), 'r');
+    let at = HEADER_BYTES;
+    const advance = (): number => {
+      for (;;) {
+        readSync(fd, head, 0, 8, at);
+        const size = head.readUInt32BE(4);
+        if (size === 0) return at;
+        at += FRAME_HEAD_BYTES + size;
+      }
+    };
+    return { fd, before: advance(), advance };
+  });
+  try {
+    for (const deadlineMs = performance.now() + withinMs; ; ) {
+      for (let turn = 0; turn < 1_000; turn++) {
+        if (segments.some(({ before, advance }) => advance() !== before)) return;
+      }
+      // The upstream lives in this process and must answer meanwhile.
+      await new Promise(setImmediate);
+      if (performance.now() > deadlineMs) throw new Error('nothing was written to the ledger');
+    }
+  } finally {
+    for (const { fd } of segments) closeSync(fd);
+  }
 }
