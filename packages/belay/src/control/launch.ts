@@ -9,6 +9,7 @@ import { loadBundle } from '../config/load.ts';
 import { readSecrets } from '../config/secrets.ts';
 import { asBelayError, BelayError, reasonOf, unreachable } from '../core/errors.ts';
 import { EXIT } from '../core/exit.ts';
+import { makeCgroup, removeCgroup } from '../sandbox/cgroup.ts';
 import { commandBinds } from '../sandbox/command.ts';
 import type { GuardNotice } from '../sandbox/guard-client.ts';
 import { type Sandbox, type SandboxEnd, startSandbox } from '../sandbox/start.ts';
@@ -72,6 +73,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   signals.throwIfCaught();
 
   let end: SandboxEnd | undefined;
+  const cgroup = makeCgroup(opened.run);
   let closed: RunSummary | undefined;
   const close = async (status: number, reason: string): Promise<RunSummary | undefined> => {
     closed ??= await client
@@ -83,6 +85,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
     if (workdir.agent !== undefined) passSocket(opened.runDir, workdir.agent);
     const agentHome = makeAgentHome(home, opened.agent, workdir.agent);
     await using sandbox = await startSandbox({
+      ...(cgroup === undefined ? {} : { cgroup }),
       run: opened.run,
       runDir: opened.runDir,
       trustDir: opened.trustDir,
@@ -99,7 +102,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
       holder: sandbox.holderPid,
       agentNet: sandbox.agentNetPid,
       child: sandbox.childPid,
-      cgroup: null,
+      cgroup: sandbox.cgroup ?? null,
     };
     const guarded = {
       socket: home.guardSocket,
@@ -120,6 +123,8 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
     await close(status, reasonOf(error));
     if (signals.status() !== undefined) return { status, summary: closed };
     throw error;
+  } finally {
+    removeCgroup(cgroup);
   }
   const summary = await close(end.status, end.message ?? end.reason);
   return { status: end.status, summary };

@@ -20,6 +20,7 @@ import { join, normalize } from 'node:path';
 import type { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BelayError } from '../core/errors.ts';
+import { CGROUP_MOUNTS } from './cgroup.ts';
 import { GUARD_HELPER_COMMAND } from './guard-helper.ts';
 import type { FreezeMethod, RunRegistration } from './guard-protocol.ts';
 
@@ -27,7 +28,6 @@ const READY_MS = 4_000;
 const ANSWER_MS = 2_000;
 const CGROUP_FREEZE_MS = 1_000;
 const KILL_MS = 900;
-const CGROUP_MOUNTS = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'];
 
 export interface SandboxLink extends AsyncDisposable {
   readonly method: FreezeMethod;
@@ -245,7 +245,11 @@ function ownCgroup({ run, child, cgroup }: RunRegistration): string | null {
     const path = /^0::(.*)$/m.exec(readFileSync(`/proc/${id}/cgroup`, 'utf8'))?.[1] ?? '';
     return CGROUP_MOUNTS.some((mount) => `${mount}${path}/`.startsWith(`${cgroup}/`));
   };
-  if (normalize(cgroup) !== cgroup || CGROUP_MOUNTS.includes(cgroup) || !inside(child)) {
+  if (
+    normalize(cgroup) !== cgroup ||
+    CGROUP_MOUNTS.some((mount) => mount === cgroup) ||
+    !inside(child)
+  ) {
     throw new BelayError('ERR_GUARD', `${run}: its cgroup does not hold it`);
   }
   if (inside('self')) throw new BelayError('ERR_GUARD', `${run}: its cgroup holds the guard`);

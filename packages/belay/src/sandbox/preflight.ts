@@ -3,9 +3,10 @@
 // them, since startSandbox maps the same failures when they happen.
 
 import { spawn } from 'node:child_process';
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { reasonOf } from '../core/errors.ts';
+import { delegatedCgroup } from './cgroup.ts';
 import { hostFailure, PACKAGES, USER_NAMESPACES_HINT } from './failures.ts';
 import { LINK_RULES, LISTENER_PORT } from './link.ts';
 import { HOLD_AND_LISTEN } from './perl.ts';
@@ -122,14 +123,8 @@ function cgroup(): Check {
   const why = 'none writable: limits are weak, a freeze goes through the pid namespace';
   const hint = 'run under systemd with Delegate=yes, or start as root';
   try {
-    const own = /^0::(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1];
-    const mount = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find((folder) =>
-      existsSync(join(folder, 'cgroup.procs')),
-    );
-    if (own === undefined || mount === undefined) return { id, ok: true, why, hint };
-    const folder = join(mount, own);
-    accessSync(folder, constants.W_OK);
-    accessSync(join(folder, 'cgroup.procs'), constants.W_OK);
+    const folder = delegatedCgroup();
+    if (folder === undefined) return { id, ok: true, why, hint };
     return { id, ok: true, why: folder };
   } catch (error) {
     return { id, ok: true, why: `${why} (${reasonOf(error)})`, hint };
