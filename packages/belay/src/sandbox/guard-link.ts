@@ -23,6 +23,7 @@ import { BelayError } from '../core/errors.ts';
 import { CGROUP_MOUNTS } from './cgroup.ts';
 import { GUARD_HELPER_COMMAND } from './guard-helper.ts';
 import type { FreezeMethod, RunRegistration } from './guard-protocol.ts';
+import { processStart } from './process-start.ts';
 
 const READY_MS = 4_000;
 const ANSWER_MS = 2_000;
@@ -49,8 +50,8 @@ export async function openLink(
   onBroke: () => void,
 ): Promise<SandboxLink> {
   const { run, holder, agentNet, child } = registration;
-  const started = [holder, agentNet, child].map(startOf);
-  if (started.includes(null)) {
+  const started = [holder, agentNet, child].map(processStart);
+  if (started.includes(undefined)) {
     throw new BelayError('ERR_GUARD', `${run}: a process of the sandbox is gone`);
   }
   const cgroup = ownCgroup(registration);
@@ -79,7 +80,7 @@ export async function openLink(
   }
   try {
     await helper.answer('r', READY_MS);
-    if ([holder, agentNet, child].some((id, i) => startOf(id) !== started[i])) {
+    if ([holder, agentNet, child].some((id, i) => processStart(id) !== started[i])) {
       throw new BelayError('ERR_GUARD', `${run}: a process of the sandbox ended`);
     }
   } catch (error) {
@@ -88,8 +89,12 @@ export async function openLink(
   }
 
   const kill = async (): Promise<void> => {
-    if (cgroup !== null) write(join(cgroup, 'cgroup.kill'), '1');
-    if (startOf(child) === started[2]) signal(child);
+    // The cgroup also holds what waits for the first process, to pass on its status: when that one
+    // is dead all of the sandbox is, and nothing is left to kill.
+    if (processStart(child) === started[2]) {
+      if (cgroup !== null) write(join(cgroup, 'cgroup.kill'), '1');
+      signal(child);
+    }
     const late = new AbortController();
     const inTime = await Promise.race([
       helper.ended.then(() => true),
@@ -266,14 +271,4 @@ function ownCgroup({ run, child, cgroup }: RunRegistration): string | null {
 function isFirstOfPidNamespace(pid: number): boolean {
   const ids = /^NSpid:\s*(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
   return ids !== undefined && /\s1$/.test(ids);
-}
-
-/** When a process started, which tells it from a later one of the same number; null when gone. */
-function startOf(pid: number): string | null {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
-  } catch {
-    return null;
-  }
 }
