@@ -2,22 +2,21 @@
 // run registered, sandbox built, guard acknowledged, command released. The launcher holds no key of
 // Belay's; when it dies, its sandbox dies with it. Ends with the command's own status.
 
-import { chmodSync, chownSync, lstatSync, mkdirSync, realpathSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { loadBundle } from '../config/load.ts';
 import { readSecrets } from '../config/secrets.ts';
-import { asBelayError, BelayError, reasonOf, unreachable } from '../core/errors.ts';
+import { BelayError, reasonOf, unreachable } from '../core/errors.ts';
 import { EXIT } from '../core/exit.ts';
 import { makeCgroup, removeCgroup } from '../sandbox/cgroup.ts';
 import { commandBinds } from '../sandbox/command.ts';
 import type { GuardNotice } from '../sandbox/guard-client.ts';
 import { type Sandbox, type SandboxEnd, startSandbox } from '../sandbox/start.ts';
 import { GuardSeat } from './guard-seat.ts';
-import type { Home, Owner } from './home.ts';
+import type { Home } from './home.ts';
 import { type OpenedRun, PROTOCOL_VERSION, type RunNotice, type RunSummary } from './protocol.ts';
+import { type CaughtSignals, catchSignals } from './signals.ts';
 import { ensureDaemon } from './start-daemon.ts';
-import { AGENT_USER, systemUser } from './users.ts';
+import { makeAgentHome, openWorkdir, passSocket } from './workdir.ts';
 
 export interface LaunchOptions {
   readonly home: Home;
@@ -181,48 +180,6 @@ async function firstLine(lines: AsyncIterator<RunNotice>): Promise<OpenedRun> {
   throw new BelayError('ERR_DAEMON', 'the daemon ended before the run was open');
 }
 
-interface Workdir {
-  readonly path: string;
-  /** The uid that the agent gets; absent: the caller's own. */
-  readonly agent?: Owner;
-  readonly idmap: boolean;
-}
-
-/** The workspace, resolved once, and the uid that goes with it. Uid 0 never enters a sandbox. */
-function openWorkdir(named: string): Workdir {
-  let path: string;
-  try {
-    path = realpathSync(named);
-  } catch (error) {
-    throw asBelayError('ERR_USAGE', `the workspace \`${named}\` cannot be used`, error);
-  }
-  const found = statSync(path);
-  if (!found.isDirectory()) throw new BelayError('ERR_USAGE', `\`${path}\` is not a folder`);
-  if (path === '/' || path === realpathSync(process.env.HOME ?? '/')) {
-    throw new BelayError('ERR_USAGE', `\`${path}\` is too wide for a workspace`, {
-      hint: 'name a project folder with --workdir',
-    });
-  }
-  if (process.getuid?.() !== 0) return { path, idmap: false };
-  if (found.uid !== 0) return { path, agent: { uid: found.uid, gid: found.gid }, idmap: false };
-  return { path, agent: systemUser(AGENT_USER), idmap: true };
-}
-
-/** Root only: the run's socket is handed to the uid that the bridge gets. */
-function passSocket(runDir: string, agent: Owner): void {
-  const socket = join(runDir, 'gw.sock');
-  if (!lstatSync(socket).isSocket()) throw new BelayError('ERR_HOME', `\`${socket}\` is no socket`);
-  chownSync(socket, agent.uid, agent.gid);
-  chmodSync(runDir, 0o711);
-}
-
-function makeAgentHome(home: Home, agent: string, owner: Owner | undefined): string {
-  const path = join(home.homes, owner === undefined ? agent : `${agent}-${owner.uid}`);
-  mkdirSync(path, { recursive: true, mode: 0o700 });
-  if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
-  return path;
-}
-
 function terminalVariables({ env, tty }: LaunchOptions): Record<string, string> {
   return { TERM: tty ? (env.TERM ?? 'xterm-256color') : 'dumb', LANG: 'C.UTF-8' };
 }
@@ -245,39 +202,4 @@ function guardLine(notice: GuardNotice, run: string): string | undefined {
     default:
       return unreachable(notice);
   }
-}
-
-interface CaughtSignals extends AsyncDisposable {
-  status(): number | undefined;
-  throwIfCaught(): void;
-  /** Resolves with 128+n at the next signal that ends the run. */
-  next(leaveInterrupt: boolean): Promise<number>;
-}
-
-/** On a terminal Ctrl-C goes to the agent itself; otherwise, and for SIGTERM and SIGHUP, it ends us. */
-function catchSignals(): CaughtSignals {
-  const numbers = { SIGINT: 2, SIGHUP: 1, SIGTERM: 15 } as const;
-  let caught: number | undefined;
-  let leaving = false;
-  let wake: (status: number) => void = () => {};
-  const on = (signal: NodeJS.Signals): void => {
-    if (signal === 'SIGINT' && leaving) return;
-    caught = 128 + numbers[signal as keyof typeof numbers];
-    wake(caught);
-  };
-  for (const signal of Object.keys(numbers)) process.on(signal, on);
-  return {
-    status: () => caught,
-    throwIfCaught() {
-      if (caught !== undefined) throw new BelayError('ERR_ABORTED', 'interrupted');
-    },
-    next(leaveInterrupt) {
-      leaving = leaveInterrupt;
-      if (caught !== undefined) return Promise.resolve(caught);
-      return new Promise((resolve) => (wake = resolve));
-    },
-    async [Symbol.asyncDispose]() {
-      for (const signal of Object.keys(numbers)) process.off(signal, on);
-    },
-  };
 }

@@ -1,0 +1,50 @@
+// Where an agent works and as whom: the workspace, the uid that goes with it, its home, and, for
+// root, the handing over of the run's socket.
+
+import { chmodSync, chownSync, lstatSync, mkdirSync, realpathSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { asBelayError, BelayError } from '../core/errors.ts';
+import type { Home, Owner } from './home.ts';
+import { AGENT_USER, systemUser } from './users.ts';
+
+export interface Workdir {
+  readonly path: string;
+  /** The uid that the agent gets; absent: the caller's own. */
+  readonly agent?: Owner;
+  readonly idmap: boolean;
+}
+
+/** The workspace, resolved once, and the uid that goes with it. Uid 0 never enters a sandbox. */
+export function openWorkdir(named: string): Workdir {
+  let path: string;
+  try {
+    path = realpathSync(named);
+  } catch (error) {
+    throw asBelayError('ERR_USAGE', `the workspace \`${named}\` cannot be used`, error);
+  }
+  const found = statSync(path);
+  if (!found.isDirectory()) throw new BelayError('ERR_USAGE', `\`${path}\` is not a folder`);
+  if (path === '/' || path === realpathSync(process.env.HOME ?? '/')) {
+    throw new BelayError('ERR_USAGE', `\`${path}\` is too wide for a workspace`, {
+      hint: 'name a project folder with --workdir',
+    });
+  }
+  if (process.getuid?.() !== 0) return { path, idmap: false };
+  if (found.uid !== 0) return { path, agent: { uid: found.uid, gid: found.gid }, idmap: false };
+  return { path, agent: systemUser(AGENT_USER), idmap: true };
+}
+
+/** Root only: the run's socket is handed to the uid that the bridge gets. */
+export function passSocket(runDir: string, agent: Owner): void {
+  const socket = join(runDir, 'gw.sock');
+  if (!lstatSync(socket).isSocket()) throw new BelayError('ERR_HOME', `\`${socket}\` is no socket`);
+  chownSync(socket, agent.uid, agent.gid);
+  chmodSync(runDir, 0o711);
+}
+
+export function makeAgentHome(home: Home, agent: string, owner: Owner | undefined): string {
+  const path = join(home.homes, owner === undefined ? agent : `${agent}-${owner.uid}`);
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+  return path;
+}
