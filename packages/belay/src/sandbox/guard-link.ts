@@ -23,7 +23,7 @@ import { BelayError } from '../core/errors.ts';
 import { CGROUP_MOUNTS } from './cgroup.ts';
 import { GUARD_HELPER_COMMAND } from './guard-helper.ts';
 import type { FreezeMethod, RunRegistration } from './guard-protocol.ts';
-import { processStart } from './process-start.ts';
+import { isExiting, processStart } from './process-start.ts';
 
 const READY_MS = 4_000;
 const ANSWER_MS = 2_000;
@@ -89,9 +89,9 @@ export async function openLink(
   }
 
   const kill = async (): Promise<void> => {
-    // The cgroup also holds what waits for the first process, to pass on its status: when that one
-    // is dead all of the sandbox is, and nothing is left to kill.
-    if (processStart(child) === started[2]) {
+    // The cgroup also holds what waits for the first process, to pass on its status: with that one
+    // ending, the kernel has ended all of the sandbox, and nothing is left to kill.
+    if (processStart(child) === started[2] && !isExiting(child)) {
       if (cgroup !== null) write(join(cgroup, 'cgroup.kill'), '1');
       signal(child);
     }
