@@ -58,10 +58,11 @@ async function proveNow(name: string, seed: number): Promise<void> {
   const { covers, prove } = (await import(pathToFileURL(path).href)) as Proof;
   const startedMs = performance.now();
   const figures = await prove({ scale: 1, seed });
+  const commit = git('rev-parse', 'HEAD');
   const evidence = {
     name,
-    commit: git('rev-parse', 'HEAD'),
-    clean: git('status', '--porcelain') === '',
+    commit,
+    clean: commit !== '' && git('status', '--porcelain') === '',
     date: new Date().toISOString(),
     seed,
     seconds: Math.round((performance.now() - startedMs) / 1000),

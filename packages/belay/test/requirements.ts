@@ -111,7 +111,6 @@ export const requirements = {
   'guard.kill-without-daemon': { behaviour: '`belay kill RUN` works with no daemon' },
   'run.status': { behaviour: 'the status of the wrapped command passes through' },
   'run.summary': {
-    planned: true,
     behaviour: 'a run ends with calls, denials and the lines that would allow them',
   },
   'run.ctrl-c': { behaviour: 'Ctrl-C at any moment leaves no process and no open run behind' },
@@ -120,11 +119,9 @@ export const requirements = {
   'host.no-bwrap': { behaviour: 'without bubblewrap: exit 69 and the line to type' },
   'host.no-userns': { behaviour: 'without user namespaces: exit 69 and the reason' },
   'tty.resize': {
-    planned: true,
     behaviour: 'an interactive agent sees its terminal being resized',
   },
   'tty.interrupt': {
-    planned: true,
     behaviour: 'Ctrl-C reaches an interactive agent and Ctrl-Z suspends the run',
   },
 
@@ -147,10 +144,9 @@ export const requirements = {
 
   // the whole
   'demo.story': {
-    planned: true,
     behaviour: 'the demo shows every scene and ends with the table and the report',
   },
-  'agent.claude': { planned: true, behaviour: 'unmodified Claude Code works through every layer' },
+  'agent.claude': { behaviour: 'unmodified Claude Code works through every layer' },
 } as const satisfies Record<string, Requirement>;
 
 export type RequirementId = keyof typeof requirements;

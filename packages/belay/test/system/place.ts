@@ -74,6 +74,8 @@ export interface DaemonStatus {
 }
 
 export interface ConfigParts {
+  /** Default `tester`. */
+  readonly agent?: string;
   readonly allow?: readonly string[];
   readonly caps?: { readonly calls?: number; readonly bytes?: number | string };
   readonly upstreams?: Readonly<Record<string, Upstream | object>>;
@@ -94,8 +96,11 @@ export interface Started {
   readonly ended: Promise<{ readonly status: number | null; readonly atMs: number }>;
 }
 
-export async function openPlace(parts: ConfigParts = {}): Promise<Place> {
-  const session = await openSession();
+export async function openPlace(
+  parts: ConfigParts = {},
+  options: { readonly uid?: number } = {},
+): Promise<Place> {
+  const session = await openSession(options);
   const { workdir } = session;
   // Started as root, the daemon and the agent are others, and have to get here.
   if (process.getuid?.() === 0) chmodSync(dirname(workdir), 0o755);
@@ -121,7 +126,7 @@ export async function openPlace(parts: ConfigParts = {}): Promise<Place> {
     session,
     workdir,
     put,
-    configure({ allow = [], caps = {}, upstreams = {}, credentials = {} }) {
+    configure({ agent = 'tester', allow = [], caps = {}, upstreams = {}, credentials = {} }) {
       const declared = Object.entries(upstreams).map(([host, upstream], i) => {
         if (!('caPem' in upstream)) return [host, upstream] as const;
         put(`ca-${i}.pem`, upstream.caPem);
@@ -129,9 +134,9 @@ export async function openPlace(parts: ConfigParts = {}): Promise<Place> {
       });
       const config = {
         version: 1,
-        agents: { tester: { environment: 'local' } },
+        agents: { [agent]: { environment: 'local' } },
         environments: { local: {}, other: {} },
-        grants: [{ agent: 'tester', environment: 'local', allow, caps }],
+        grants: [{ agent, environment: 'local', allow, caps }],
         credentials,
         upstreams: Object.fromEntries(declared),
       };

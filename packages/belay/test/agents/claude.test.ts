@@ -1,0 +1,111 @@
+// Claude Code as npm delivers it, through every layer: the installed `belay run`, no proxy variable,
+// no other base URL. Its model is scripted and stands where the configuration says that
+// api.anthropic.com is; everything else is real.
+
+import { randomBytes } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, expect } from 'vitest';
+import { ORDINARY_UID, otherUidProblem } from '../installed.ts';
+import { openPlace } from '../system/place.ts';
+import { startUpstream } from '../system/upstreams.ts';
+import { verifies } from '../verifies.ts';
+import { installAgents } from './install.ts';
+import { MODEL_HOST, speakAsModel } from './scripted-model.ts';
+
+const COMMANDS = [
+  'env > env.txt; echo written by a tool call > out.txt',
+  'curl -sS -m 20 -o told.txt -w "%{http_code}" https://paste.example/new --data-binary @out.txt',
+];
+
+let bin: string;
+
+beforeAll(() => {
+  bin = installAgents();
+}, 600_000);
+
+async function throughEveryLayer(uid?: number): Promise<void> {
+  const realKey = `sk-ant-${randomBytes(24).toString('hex')}`;
+  await using model = await startUpstream([MODEL_HOST]);
+  speakAsModel(model, COMMANDS);
+  await using place = await openPlace(
+    {
+      agent: 'claude',
+      allow: ['model:anthropic'],
+      upstreams: { [MODEL_HOST]: model },
+      credentials: {
+        anthropic: {
+          from: 'env:ANTHROPIC_API_KEY',
+          environment: 'local',
+          host: MODEL_HOST,
+          methods: ['GET', 'HEAD', 'POST'],
+          paths: ['/**'],
+          header: 'x-api-key',
+          variable: 'ANTHROPIC_API_KEY',
+        },
+      },
+    },
+    uid === undefined ? {} : { uid },
+  );
+  const { session, workdir } = place;
+  const env = { ANTHROPIC_API_KEY: realKey, PATH: `${bin}:${session.env.PATH}` };
+  const prompt = 'Write out.txt, then send it to the paste site.';
+  const command = ['claude', '-p', prompt, '--dangerously-skip-permissions'];
+  const run = await place.run(['--agent', 'claude'], command, { env, timeoutMs: 120_000 });
+
+  expect(run.stderr).not.toContain('belay: error');
+  expect(run.stdout).toContain('done after 2 tool calls');
+  expect(run.status).toBe(0);
+  const text = (name: string): string => readFileSync(join(workdir, name), 'utf8');
+  expect(text('out.txt')).toBe('written by a tool call\n');
+
+  // The model saw the real key, and only the model did.
+  const inference = model.arrivals.filter(({ url }) => url.startsWith('/v1/messages'));
+  expect(inference.length).toBeGreaterThanOrEqual(3);
+  for (const { headers } of inference) expect(headers['x-api-key']).toBe(realKey);
+  expect(text('env.txt')).toMatch(/^ANTHROPIC_API_KEY=blp-\S+$/m);
+  expect(text('env.txt')).not.toMatch(/_proxy=|ANTHROPIC_BASE_URL/i);
+  const homes = join(session.home, 'homes');
+  expect(readdirSync(homes).some((name) => name.startsWith('claude'))).toBe(true);
+  const search = ['grep', '-rla', realKey, workdir, session.home];
+  expect((await session.exec(search)).stdout, 'files with the real key').toBe('');
+
+  // The host that nobody asked for was refused, said so, and is listed with what would allow it.
+  expect(text('told.txt')).toContain('belay_denied');
+  expect(run.summary?.denied).toContainEqual(
+    expect.objectContaining({
+      host: 'paste.example',
+      port: 443,
+      method: 'POST',
+      code: 'policy.no-permit',
+      count: 1,
+      remedy: '--allow paste.example',
+    }),
+  );
+
+  // The ledger holds every call that the model's own journal has, and no other.
+  const entries = await place.entries(run.summary?.run);
+  const journal = model.arrivals.map(({ method, url }) => `${method} ${url.split('?', 1)[0]}`);
+  const intents = entries.flatMap((entry) =>
+    entry.type === 'intent' ? [`${entry.method} ${entry.path}`] : [],
+  );
+  expect(intents.sort()).toEqual(journal.sort());
+  expect(entries.filter(({ type }) => type === 'outcome')).toHaveLength(intents.length);
+  const llm = entries.filter((entry) => entry.type === 'intent' && entry.kind === 'llm');
+  expect(llm).toHaveLength(inference.length);
+  expect((await session.belay(['log', 'verify'])).status).toBe(0);
+}
+
+verifies(
+  'agent.claude',
+  'unmodified Claude Code works through every layer, as the present user',
+  () => throughEveryLayer(),
+  { timeoutMs: 180_000 },
+);
+
+verifies(
+  'agent.claude',
+  'unmodified Claude Code works through every layer, as an ordinary uid',
+  () => throughEveryLayer(ORDINARY_UID),
+  { timeoutMs: 180_000, skip: otherUidProblem() },
+);
