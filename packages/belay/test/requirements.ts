@@ -116,6 +116,10 @@ export const requirements = {
   'run.ctrl-c': { behaviour: 'Ctrl-C at any moment leaves no process and no open run behind' },
   'run.kill': { behaviour: '`belay kill` ends a run, its processes and its connections' },
   'run.bad-workspace': { behaviour: 'a read-only or symlinked workspace is handled with one line' },
+  'run.external': {
+    behaviour:
+      'an agent outside a sandbox is governed through the proxy, and nobody is left to think it contained',
+  },
   'host.no-bwrap': { behaviour: 'without bubblewrap: exit 69 and the line to type' },
   'host.no-userns': { behaviour: 'without user namespaces: exit 69 and the reason' },
   'tty.resize': {

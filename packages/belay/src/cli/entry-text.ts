@@ -26,7 +26,7 @@ function what(entry: Entry): string {
     case 'outcome.unknown':
       return `unknown  whether the effect of entry ${entry.intentIndex} happened`;
     case 'run.open':
-      return `open     ${entry.agent} in ${entry.env} (${entry.mode}): ${entry.command.join(' ')}`;
+      return `open     ${entry.agent} in ${entry.env} (${entry.mode}${entry.containment === 'external' ? ', no sandbox' : ''}): ${entry.command.join(' ')}`;
     case 'run.close':
       return `close    ${entry.reason}: ${entry.calls} calls, ${entry.denials} denied, ${bytes(entry.bytes)}`;
     case 'net.denial':

@@ -1,6 +1,6 @@
 // belay run: a command under Belay, in this terminal.
 
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { parseSize } from '../config/size.ts';
 import { findHome } from '../control/home.ts';
 import { launch } from '../control/launch.ts';
@@ -16,6 +16,7 @@ interface Options {
   readonly shadow?: boolean;
   readonly budget: readonly string[];
   readonly workdir: string;
+  readonly containment: 'sandbox' | 'external';
   readonly json?: boolean;
 }
 
@@ -38,6 +39,14 @@ export function register(program: Command): void {
     .option('--shadow', 'reads pass, writes are listed and refused')
     .option('--budget <unit=cap>', 'calls=100 or bytes=10MB; may be repeated', collect, [])
     .option('--workdir <dir>', 'the workspace', '.')
+    .addOption(
+      new Option(
+        '--containment <where>',
+        'external: no sandbox, only the proxy; for hosts that refuse one',
+      )
+        .choices(['sandbox', 'external'])
+        .default('sandbox'),
+    )
     .option('--json', 'the summary as JSON on stderr')
     .passThroughOptions()
     .action(async (command: string[], options: Options) => {
@@ -47,6 +56,7 @@ export function register(program: Command): void {
         ...(options.env === undefined ? {} : { environment: options.env }),
         allow: options.allow,
         shadow: options.shadow === true,
+        containment: options.containment,
         caps: parseBudget(options.budget),
         workdir: options.workdir,
         command,

@@ -28,7 +28,12 @@ export function buildConfig(document: Document, raw: RawConfig): Config | readon
   const problems: Problem[] = [];
   const report: Report = (path, message, hint) =>
     void (problems.length < MOST_PROBLEMS && problems.push(document.problem(path, message, hint)));
-  const environments = new Set(Object.keys(raw.environments));
+  const environments = new Map(
+    Object.entries(raw.environments).map(([name, { sandbox }]) => [
+      name,
+      { sandboxRequired: sandbox === 'required' },
+    ]),
+  );
   const agents = new Map(
     Object.entries(raw.agents).map(([name, { environment }]) => [name, { name, environment }]),
   );
@@ -89,7 +94,7 @@ function declared(
   path: Path,
   what: 'agent' | 'environment',
   name: string,
-  known: ReadonlySet<string> | ReadonlyMap<string, unknown>,
+  known: ReadonlyMap<string, unknown>,
 ): void {
   if (known.has(name)) return;
   const names = [...known.keys()];

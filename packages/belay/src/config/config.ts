@@ -16,6 +16,10 @@ export interface AgentConfig {
   readonly environment: string;
 }
 
+export interface EnvironmentConfig {
+  readonly sandboxRequired: boolean;
+}
+
 /** What one agent may do in one environment; no two grants share both. */
 export interface GrantConfig {
   /** `belay.jsonc:7:5`. */
@@ -73,7 +77,7 @@ export interface PolicyText {
 export interface Config {
   readonly file: string;
   readonly agents: ReadonlyMap<string, AgentConfig>;
-  readonly environments: ReadonlySet<string>;
+  readonly environments: ReadonlyMap<string, EnvironmentConfig>;
   readonly grants: readonly GrantConfig[];
   readonly credentials: readonly CredentialConfig[];
   readonly upstreams: ReadonlyMap<Host, UpstreamConfig>;

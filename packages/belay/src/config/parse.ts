@@ -28,7 +28,7 @@ export function defaultConfig(file: string = CONFIG_FILE): Config {
   return {
     file,
     agents: new Map([['agent', { name: 'agent', environment: 'local' }]]),
-    environments: new Set(['local']),
+    environments: new Map([['local', { sandboxRequired: false }]]),
     grants: [],
     credentials: [],
     upstreams: new Map(),

@@ -62,7 +62,17 @@ export const configSchema = z.strictObject({
   agents: z
     .record(name, z.strictObject({ environment: name.describe('the default of its runs') }))
     .default({}),
-  environments: z.record(name, z.strictObject({})).default({}),
+  environments: z
+    .record(
+      name,
+      z.strictObject({
+        sandbox: z
+          .literal('required')
+          .optional()
+          .describe('refuse runs with `--containment external` in this environment'),
+      }),
+    )
+    .default({}),
   grants: z.array(grant).max(1024).default([]),
   credentials: z.record(name, credential).default({}),
   upstreams: z.record(z.string(), upstream).default({}),

@@ -23,7 +23,7 @@ export function selectGrant(config: Config, asked: Asked = {}): Selected {
   const agent = selectAgent(config, asked.agent);
   const environment = asked.environment ?? agent.environment;
   if (!config.environments.has(environment)) {
-    throw unknown('environment', environment, config.environments);
+    throw unknown('environment', environment, config.environments.keys());
   }
   const grant = config.grants.find(
     (found) => found.agent === agent.name && found.environment === environment,

@@ -4,10 +4,18 @@
 import type { Caps } from '../budget/budgets.ts';
 import type { MonitoredRun } from '../monitor/facts.ts';
 import type { Declared } from '../upstream/upstream.ts';
-import type { GuardedRun, OpenedRun, RunNotice, RunRow, RunSummary } from './protocol.ts';
+import type {
+  Containment,
+  GuardedRun,
+  OpenedRun,
+  RunNotice,
+  RunRow,
+  RunSummary,
+} from './protocol.ts';
 import type { RunTally } from './tally.ts';
 
 export interface DaemonRun extends MonitoredRun {
+  readonly containment: Containment;
   guarded: boolean;
   /** What the guard was told, kept so that a new guard can be told again. */
   registration: GuardedRun | undefined;
@@ -34,6 +42,7 @@ export function rowOf(run: DaemonRun): RunRow {
     agent: run.grant.agent,
     environment: run.grant.environment,
     mode: run.grant.mode,
+    containment: run.containment,
     state: run.state === 'open' && !run.guarded ? 'starting' : run.state,
     startedAt: run.startedAt,
     calls,

@@ -7,10 +7,11 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
 import { defaultConfig, parseConfig } from '../config/parse.ts';
-import type { Entry } from '../core/entry.ts';
 import { BelayError, reasonOf } from '../core/errors.ts';
 import { type Clock, newRunId, type Random, type RunId } from '../core/ids.ts';
 import { createGateway } from '../gateway/gateway.ts';
+import type { ProxyListener } from '../gateway/listen/proxy-listener.ts';
+import { createProxyTokens } from '../identity/proxy-tokens.ts';
 import { createRuns } from '../identity/runs.ts';
 import { openLedger } from '../ledger/open.ts';
 import { createMonitor } from '../monitor/perform.ts';
@@ -21,11 +22,12 @@ import { createApi, type DaemonOperations } from './api.ts';
 import { loadAuthority } from './authority.ts';
 import { type DaemonRun, rowOf, summaryOf } from './daemon-run.ts';
 import { dailyBudget } from './daily-budget.ts';
+import { createEntryFeed } from './entry-feed.ts';
 import { watchGuard } from './guard-watch.ts';
 import type { Home } from './home.ts';
 import { takeLock } from './lock.ts';
 import { prepareRun } from './prepare-run.ts';
-import { PROTOCOL_VERSION } from './protocol.ts';
+import { type OpenedRun, PROTOCOL_VERSION } from './protocol.ts';
 
 export interface DaemonOptions {
   readonly home: Home;
@@ -56,17 +58,14 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
 
   const runs = createRuns<DaemonRun>(clock);
   const stops = createStops();
-  const watchers = new Set<() => void>();
-  const stirred = (): void => {
-    for (const wake of watchers) wake();
-  };
+  const feed = createEntryFeed(ledger);
   await using upstream = createUpstream();
   const monitor = createMonitor({
     runs,
     stops,
     ledger,
     clock,
-    observe: stirred,
+    observe: feed.stir,
     carry: {
       live: (call, run) => {
         const { grant, declared, plain } = run as DaemonRun;
@@ -86,7 +85,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   });
   const noteDenial = (denial: { run: RunId; host: string; port: number; reason: string }): void => {
     // A failed append closes the ledger, and every call after it is denied.
-    void ledger.append({ type: 'net.denial', ...denial }).then(stirred, () => {});
+    void ledger.append({ type: 'net.denial', ...denial }).then(feed.stir, () => {});
   };
   await using gateway = createGateway({
     perform: monitor.perform,
@@ -95,6 +94,14 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     random,
     onNetDenial: noteDenial,
   });
+  const tokens = createProxyTokens(random);
+  let proxy: Promise<ProxyListener> | undefined;
+  /** For agents outside a sandbox; there is none until the first of them. */
+  const proxyFor = async (run: RunId): Promise<NonNullable<OpenedRun['proxy']>> => {
+    proxy ??= gateway.listenProxy({ host: '127.0.0.1', port: 0, authenticate: tokens.check });
+    const { host, port } = await proxy;
+    return { host, port, token: tokens.issue(run) };
+  };
   stops.register({
     name: 'gateway',
     pull(scope, state) {
@@ -167,25 +174,35 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
         now: clock(),
         random,
       });
-      mkdirSync(runDir, { mode: 0o700 });
-      const { detach } = await gateway.attachRun({ run: id, socketPath: join(runDir, 'gw.sock') });
-      detachments.set(id, detach);
+      const external = run.containment === 'external';
       runs.add(run);
-      await ledger.append({
-        type: 'run.open',
-        run: id,
-        agent: run.grant.agent,
-        env: run.grant.environment,
-        mode: run.grant.mode,
-        command: run.command,
-        workdir: request.workdir,
-        uid: request.uid,
-        config: run.configDigest,
-        grants: request.allow,
-        caps: run.caps,
-      });
-      notify(run.opened);
-      stirred();
+      try {
+        mkdirSync(runDir, { mode: 0o700 });
+        const attachment = await gateway.attachRun({
+          run: id,
+          ...(external ? {} : { socketPath: join(runDir, 'gw.sock') }),
+        });
+        detachments.set(id, attachment.detach);
+        await ledger.append({
+          type: 'run.open',
+          run: id,
+          agent: run.grant.agent,
+          env: run.grant.environment,
+          mode: run.grant.mode,
+          containment: run.containment,
+          command: run.command,
+          workdir: request.workdir,
+          uid: request.uid,
+          config: run.configDigest,
+          grants: request.allow,
+          caps: run.caps,
+        });
+        notify(external ? { ...run.opened, proxy: await proxyFor(id) } : run.opened);
+      } catch (error) {
+        await operations.close(id, { reason: reasonOf(error) }).catch(() => {});
+        throw error;
+      }
+      feed.stir();
       return id;
     },
 
@@ -199,16 +216,17 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     async close(id, { status, reason }) {
       const run = open(id);
       runs.remove(id);
+      tokens.revoke(id);
       gateway.cutRun(id);
       await detachments.get(id)?.();
       detachments.delete(id);
       run.release();
+      rmSync(join(home.run, id), { recursive: true, force: true });
       const { calls, denials, bytes } = run.tally.counts();
       const closing = { type: 'run.close', run: id, reason, calls, denials, bytes } as const;
       const receipt = await ledger.append(status === undefined ? closing : { ...closing, status });
-      rmSync(join(home.run, id), { recursive: true, force: true });
       waitIdle();
-      stirred();
+      feed.stir();
       return summaryOf(run, clock(), receipt.index);
     },
 
@@ -219,8 +237,9 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
         stops.set(scope, 'operator', 'killed', reason);
         victim.state = 'stopped';
         victim.notify({ kind: 'stopped', state: 'killed', reason });
+        tokens.revoke(victim.id);
         // The stop holds already; a guard or disk that fails now is told, not waited for.
-        await guard.kill(victim).catch(() => {});
+        if (victim.containment === 'sandbox') await guard.kill(victim).catch(() => {});
         await ledger
           .append({ type: 'stop.set', run: victim.id, detail: { state: 'killed', reason } })
           .catch(() => {});
@@ -228,32 +247,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       return victims.map(({ id }) => id);
     },
 
-    async *entries(from, follow, signal) {
-      let next = from;
-      let wake = (): void => {};
-      const stir = (): void => wake();
-      watchers.add(stir);
-      try {
-        while (!signal.aborted) {
-          const size = ledger.size();
-          if (next < size) {
-            for await (const entry of ledger.read(next)) {
-              yield entry satisfies Entry;
-              next = entry.index + 1;
-            }
-          } else if (!follow) return;
-          else {
-            await new Promise<void>((resolve) => {
-              wake = resolve;
-              setTimeout(resolve, 250).unref();
-              signal.addEventListener('abort', () => resolve(), { once: true });
-            });
-          }
-        }
-      } finally {
-        watchers.delete(stir);
-      }
-    },
+    entries: feed.read,
 
     shutDown: (reason) => ended.resolve(reason),
   };

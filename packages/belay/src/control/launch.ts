@@ -3,20 +3,27 @@
 // Belay's; when it dies, its sandbox dies with it. Ends with the command's own status.
 
 import { homedir } from 'node:os';
+import { type ConfigBundle, parseBundle } from '../config/bundle.ts';
 import { loadBundle } from '../config/load.ts';
 import { readSecrets } from '../config/secrets.ts';
-import { BelayError, reasonOf, unreachable } from '../core/errors.ts';
+import { BelayError, reasonOf } from '../core/errors.ts';
 import { EXIT } from '../core/exit.ts';
-import { makeCgroup, removeCgroup } from '../sandbox/cgroup.ts';
 import { commandBinds } from '../sandbox/command.ts';
-import type { GuardNotice } from '../sandbox/guard-client.ts';
-import { type Sandbox, type SandboxEnd, startSandbox } from '../sandbox/start.ts';
-import { GuardSeat } from './guard-seat.ts';
+import type { SandboxEnd } from '../sandbox/start.ts';
+import { containExternally } from './contain-external.ts';
+import { containInSandbox } from './contain-sandbox.ts';
+import type { Contained } from './contained.ts';
 import type { Home } from './home.ts';
-import { type OpenedRun, PROTOCOL_VERSION, type RunNotice, type RunSummary } from './protocol.ts';
+import {
+  type Containment,
+  type OpenedRun,
+  PROTOCOL_VERSION,
+  type RunNotice,
+  type RunSummary,
+} from './protocol.ts';
 import { type CaughtSignals, catchSignals } from './signals.ts';
 import { ensureDaemon } from './start-daemon.ts';
-import { makeAgentHome, openWorkdir, passSocket } from './workdir.ts';
+import { makeAgentHome, openWorkdir, type Workdir } from './workdir.ts';
 
 export interface LaunchOptions {
   readonly home: Home;
@@ -24,6 +31,7 @@ export interface LaunchOptions {
   readonly environment?: string;
   readonly allow: readonly string[];
   readonly shadow: boolean;
+  readonly containment: Containment;
   readonly caps: { readonly calls?: number; readonly bytes?: number };
   readonly workdir: string;
   readonly command: readonly string[];
@@ -46,11 +54,15 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   const bundle = loadBundle(workdir.path);
   const asked = { agent: options.agent, environment: options.environment };
   const secrets = readSecrets(bundle, options.env, asked, workdir.path);
-  const target = commandBinds(options.command, options.env.PATH ?? '', {
-    cwd: process.cwd(),
-    home: homedir(),
-    workdir: workdir.path,
-  });
+  const external = options.containment === 'external';
+  if (external) warnOutside(workdir, say);
+  const target = external
+    ? undefined
+    : commandBinds(options.command, options.env.PATH ?? '', {
+        cwd: process.cwd(),
+        home: homedir(),
+        workdir: workdir.path,
+      });
 
   await using signals = catchSignals();
   const client = await ensureDaemon(home, LINGER_MS);
@@ -59,6 +71,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
     ...asked,
     allow: options.allow,
     shadow: options.shadow,
+    containment: options.containment,
     caps: options.caps,
     command: options.command,
     workdir: workdir.path,
@@ -72,7 +85,6 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   signals.throwIfCaught();
 
   let end: SandboxEnd | undefined;
-  const cgroup = makeCgroup(opened.run);
   let closed: RunSummary | undefined;
   const close = async (status: number, reason: string): Promise<RunSummary | undefined> => {
     closed ??= await client
@@ -81,49 +93,39 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
     return closed;
   };
   try {
-    if (workdir.agent !== undefined) passSocket(opened.runDir, workdir.agent);
-    const agentHome = makeAgentHome(home, opened.agent, workdir.agent);
-    await using sandbox = await startSandbox({
-      ...(cgroup === undefined ? {} : { cgroup }),
-      run: opened.run,
-      runDir: opened.runDir,
-      trustDir: opened.trustDir,
-      workdir: workdir.path,
-      home: agentHome,
-      command: target.command,
-      env: { ...opened.variables, ...target.env, ...terminalVariables(options) },
-      readOnly: target.readOnly,
-      ...(workdir.agent === undefined ? {} : { uid: workdir.agent, idmap: workdir.idmap }),
-      tty: options.tty,
-    });
+    await using contained =
+      target === undefined
+        ? await containExternally({
+            opened,
+            command: options.command,
+            workdir: workdir.path,
+            env: options.env,
+            secretVariables: secretVariables(bundle),
+            ...(workdir.agent === undefined
+              ? {}
+              : {
+                  as: { ...workdir.agent, home: makeAgentHome(home, opened.agent, workdir.agent) },
+                }),
+            tty: options.tty,
+          })
+        : await containInSandbox({
+            home,
+            client,
+            opened,
+            workdir,
+            target,
+            env: terminalVariables(options),
+            tty: options.tty,
+            say,
+          });
     signals.throwIfCaught();
-    const registration = {
-      holder: sandbox.holderPid,
-      agentNet: sandbox.agentNetPid,
-      child: sandbox.childPid,
-      cgroup: sandbox.cgroup ?? null,
-    };
-    const guarded = {
-      socket: home.guardSocket,
-      registration: { run: opened.run, ...registration },
-    };
-    const guard = new GuardSeat(guarded, (notice) => {
-      const line = guardLine(notice, opened.run);
-      if (line !== undefined) say(line);
-    });
-    using _guard = guard;
-    await guard.take();
-    await client.post(`/v1/runs/${opened.run}/guarded`, registration);
-    signals.throwIfCaught();
-    sandbox.open();
-    end = await watch(options, opened, sandbox, lines, signals);
+    contained.open();
+    end = await watch(options, opened, contained, lines, signals);
   } catch (error) {
     const status = signals.status() ?? EXIT.unsuitable;
     await close(status, reasonOf(error));
     if (signals.status() !== undefined) return { status, summary: closed };
     throw error;
-  } finally {
-    removeCgroup(cgroup);
   }
   const summary = await close(end.status, end.message ?? end.reason);
   return { status: end.status, summary };
@@ -133,11 +135,11 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
 async function watch(
   options: LaunchOptions,
   opened: OpenedRun,
-  sandbox: Sandbox,
+  contained: Contained,
   lines: AsyncIterator<RunNotice>,
   signals: CaughtSignals,
 ): Promise<SandboxEnd> {
-  const ended = sandbox.ended.then((end) => ({ kind: 'ended', end }) as const);
+  const ended = contained.ended.then((end) => ({ kind: 'ended', end }) as const);
   const caught = signals.next(options.tty).then((status) => ({ kind: 'signal', status }) as const);
   const notice = lines.next().then((line) => ({ kind: 'notice', line }) as const);
   const first = await Promise.race([ended, caught, notice]);
@@ -151,11 +153,11 @@ async function watch(
       return end;
     }
     case 'signal':
-      await sandbox.kill();
+      await contained.kill();
       return { status: first.status, ran: true, reason: 'killed' };
     case 'notice': {
       if (!first.line.done && first.line.value.kind === 'stopped') {
-        await sandbox.kill();
+        await contained.kill();
         const { state, reason } = first.line.value;
         return {
           status: EXIT.stopped,
@@ -165,10 +167,15 @@ async function watch(
         };
       }
       // The stream ended while the run is open: the daemon is dead, and the guard cuts and freezes.
+      if (options.containment === 'external') {
+        options.say(`belay: error: the daemon died: ${opened.run} is cut off and ended`);
+        await contained.kill();
+        return { status: EXIT.stopped, ran: true, reason: 'killed', message: 'the daemon died' };
+      }
       options.say(`belay: error: the daemon died: ${opened.run} is cut off and frozen`);
       options.say(`belay: hint: Ctrl-C or \`belay kill ${opened.run}\` ends it`);
       await Promise.race([ended, signals.next(false)]);
-      await sandbox.kill();
+      await contained.kill();
       return { status: EXIT.stopped, ran: true, reason: 'killed', message: 'the daemon died' };
     }
   }
@@ -184,22 +191,19 @@ function terminalVariables({ env, tty }: LaunchOptions): Record<string, string> 
   return { TERM: tty ? (env.TERM ?? 'xterm-256color') : 'dumb', LANG: 'C.UTF-8' };
 }
 
-/** What the user hears of the guard; what has another voice already is left out. */
-function guardLine(notice: GuardNotice, run: string): string | undefined {
-  switch (notice.kind) {
-    case 'frozen':
-      return `belay: ${run} is frozen: the daemon does not answer`;
-    case 'thawed':
-      return `belay: ${run} goes on`;
-    case 'killed':
-      return `belay: ${run} was killed by the guard: ${notice.reason}`;
-    case 'lost':
-      return `belay: the guard is gone: calls of ${run} are denied until a new one has it`;
-    case 'cut':
-    case 'final':
-    case 'ended':
-      return undefined;
-    default:
-      return unreachable(notice);
+/** Outside a sandbox root has no agent to become where the workspace is its own. */
+function warnOutside({ path, idmap }: Workdir, say: (line: string) => void): void {
+  if (idmap) {
+    throw new BelayError('ERR_HOST', `\`${path}\` belongs to root, and no agent runs as root`, {
+      hint: `give it to the user who works there: chown -R USER ${path}`,
+    });
   }
+  say('belay: warning: no sandbox: the agent can read and reach whatever its user can');
+  say('belay: warning: only what it sends through the proxy is governed and recorded');
+}
+
+function secretVariables(bundle: ConfigBundle): readonly string[] {
+  return parseBundle(bundle).credentials.flatMap(({ from }) =>
+    from.kind === 'env' ? [from.name] : [],
+  );
 }

@@ -40,6 +40,11 @@ export function prepareRun(asked: RunRequest): DaemonRun {
   const config = parseBundle(request.bundle);
   const selected = selectGrant(config, request);
   const { agent, environment } = selected;
+  if (request.containment === 'external' && config.environments.get(environment)?.sandboxRequired) {
+    throw new BelayError('ERR_USAGE', `runs in \`${environment}\` have to be in a sandbox`, {
+      hint: 'leave --containment away, or name another environment with --env',
+    });
+  }
   const policy = policyForRun(asked.engine, config, selected, request.allow);
   const grant = grantOf(selected, request.shadow);
   const caps = tightest(selected.grant?.caps ?? {}, request.caps);
@@ -49,7 +54,9 @@ export function prepareRun(asked: RunRequest): DaemonRun {
   return {
     id,
     grant,
-    guarded: false,
+    containment: request.containment,
+    // The guard holds sandboxes; an agent outside has none.
+    guarded: request.containment === 'external',
     registration: undefined,
     state: 'open',
     scopes: [

@@ -13,12 +13,17 @@ const runId = z
 const count = z.number().int().nonnegative();
 const text = (most: number) => z.string().max(most);
 
+/** Where an agent runs: in Belay's sandbox, or in nothing, with the explicit proxy as its way out. */
+export const containment = z.enum(['sandbox', 'external']);
+export type Containment = z.infer<typeof containment>;
+
 export const openRun = z.strictObject({
   v: z.literal(PROTOCOL_VERSION),
   agent: text(200).optional(),
   environment: text(200).optional(),
   allow: z.array(text(500)).max(100),
   shadow: z.boolean(),
+  containment,
   caps: z.strictObject({ calls: count.exactOptional(), bytes: count.exactOptional() }),
   command: z.array(text(100_000)).min(1).max(1000),
   workdir: text(4096),
@@ -39,6 +44,8 @@ export interface OpenedRun {
   readonly mode: 'live' | 'shadow';
   readonly runDir: string;
   readonly trustDir: string;
+  /** For an agent outside: the one way that it is meant to take, with what lets it in. */
+  readonly proxy?: { readonly host: string; readonly port: number; readonly token: string };
   readonly variables: Readonly<Record<string, string>>;
 }
 
@@ -112,6 +119,7 @@ export interface RunRow {
   readonly agent: string;
   readonly environment: string;
   readonly mode: 'live' | 'shadow';
+  readonly containment: Containment;
   readonly state: string;
   readonly startedAt: number;
   readonly calls: number;

@@ -80,6 +80,7 @@ export interface RunOpen {
   readonly agent: string;
   readonly env: string;
   readonly mode: Mode;
+  readonly containment: 'sandbox' | 'external';
   readonly command: readonly string[];
   readonly workdir: string;
   readonly uid: number;

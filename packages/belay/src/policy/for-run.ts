@@ -30,7 +30,7 @@ export function policyForRun(
 }
 
 export function namesOf({ agents, environments }: Config): KnownNames {
-  return { agents: [...agents.keys()], environments };
+  return { agents: [...agents.keys()], environments: [...environments.keys()] };
 }
 
 function allowed(texts: readonly string[]): readonly AllowEntry[] {

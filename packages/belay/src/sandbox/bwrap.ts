@@ -38,14 +38,18 @@ export function etcFiles(ignored: readonly string[]): Readonly<Record<string, st
   };
 }
 
-const TRUST = {
-  SSL_CERT_FILE: '/run/belay/bundle.pem',
-  REQUESTS_CA_BUNDLE: '/run/belay/bundle.pem',
-  PIP_CERT: '/run/belay/bundle.pem',
-  CURL_CA_BUNDLE: '/run/belay/bundle.pem',
-  GIT_SSL_CAINFO: '/run/belay/bundle.pem',
-  NODE_EXTRA_CA_CERTS: '/run/belay/ca.pem',
-} as const;
+/** Where an agent finds the authorities that it trusts; `folder` holds ca.pem and bundle.pem. */
+export function trustVariables(folder: string): Readonly<Record<string, string>> {
+  const bundle = join(folder, 'bundle.pem');
+  return {
+    SSL_CERT_FILE: bundle,
+    REQUESTS_CA_BUNDLE: bundle,
+    PIP_CERT: bundle,
+    CURL_CA_BUNDLE: bundle,
+    GIT_SSL_CAINFO: bundle,
+    NODE_EXTRA_CA_CERTS: join(folder, 'ca.pem'),
+  };
+}
 
 export function agentEnvironment(spec: SandboxSpec): Readonly<Record<string, string>> {
   return {
@@ -57,7 +61,7 @@ export function agentEnvironment(spec: SandboxSpec): Readonly<Record<string, str
     LANG: 'C.UTF-8',
     TERM: spec.tty ? 'xterm-256color' : 'dumb',
     ...spec.env,
-    ...TRUST,
+    ...trustVariables('/run/belay'),
   };
 }
 

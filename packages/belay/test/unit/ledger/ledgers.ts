@@ -47,6 +47,7 @@ export const runOpen = (run: RunId) => ({
   agent: 'claude',
   env: 'staging',
   mode: 'live' as const,
+  containment: 'sandbox' as const,
   command: ['true'],
   workdir: '/work',
   uid: 1000,

@@ -1,0 +1,94 @@
+// The agent in Belay's sandbox: built, registered with the guard, acknowledged, and not yet let go.
+
+import { unreachable } from '../core/errors.ts';
+import { makeCgroup, removeCgroup } from '../sandbox/cgroup.ts';
+import type { CommandBinds } from '../sandbox/command.ts';
+import type { GuardNotice } from '../sandbox/guard-client.ts';
+import { startSandbox } from '../sandbox/start.ts';
+import type { Client } from './client.ts';
+import type { Contained } from './contained.ts';
+import { GuardSeat } from './guard-seat.ts';
+import type { Home } from './home.ts';
+import type { OpenedRun } from './protocol.ts';
+import { makeAgentHome, passSocket, type Workdir } from './workdir.ts';
+
+export interface SandboxedRun {
+  readonly home: Home;
+  readonly client: Client;
+  readonly opened: OpenedRun;
+  readonly workdir: Workdir;
+  readonly target: CommandBinds;
+  readonly env: Readonly<Record<string, string>>;
+  readonly tty: boolean;
+  readonly say: (line: string) => void;
+}
+
+export async function containInSandbox(asked: SandboxedRun): Promise<Contained> {
+  const { home, client, opened, workdir, target, say } = asked;
+  if (workdir.agent !== undefined) passSocket(opened.runDir, workdir.agent);
+  const agentHome = makeAgentHome(home, opened.agent, workdir.agent);
+  await using stack = new AsyncDisposableStack();
+  const cgroup = makeCgroup(opened.run);
+  stack.defer(() => removeCgroup(cgroup));
+  const sandbox = stack.use(
+    await startSandbox({
+      ...(cgroup === undefined ? {} : { cgroup }),
+      run: opened.run,
+      runDir: opened.runDir,
+      trustDir: opened.trustDir,
+      workdir: workdir.path,
+      home: agentHome,
+      command: target.command,
+      env: { ...opened.variables, ...target.env, ...asked.env },
+      readOnly: target.readOnly,
+      ...(workdir.agent === undefined ? {} : { uid: workdir.agent, idmap: workdir.idmap }),
+      tty: asked.tty,
+    }),
+  );
+  const registration = {
+    holder: sandbox.holderPid,
+    agentNet: sandbox.agentNetPid,
+    child: sandbox.childPid,
+    cgroup: sandbox.cgroup ?? null,
+  };
+  const guarded = {
+    socket: home.guardSocket,
+    registration: { run: opened.run, ...registration },
+  };
+  const guard = stack.use(
+    new GuardSeat(guarded, (notice) => {
+      const line = guardLine(notice, opened.run);
+      if (line !== undefined) say(line);
+    }),
+  );
+  await guard.take();
+  await client.post(`/v1/runs/${opened.run}/guarded`, registration);
+  const { ended } = sandbox;
+  const held = stack.move();
+  return {
+    open: () => sandbox.open(),
+    ended,
+    kill: () => sandbox.kill(),
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
+  };
+}
+
+/** What the user hears of the guard; what has another voice already is left out. */
+function guardLine(notice: GuardNotice, run: string): string | undefined {
+  switch (notice.kind) {
+    case 'frozen':
+      return `belay: ${run} is frozen: the daemon does not answer`;
+    case 'thawed':
+      return `belay: ${run} goes on`;
+    case 'killed':
+      return `belay: ${run} was killed by the guard: ${notice.reason}`;
+    case 'lost':
+      return `belay: the guard is gone: calls of ${run} are denied until a new one has it`;
+    case 'cut':
+    case 'final':
+    case 'ended':
+      return undefined;
+    default:
+      return unreachable(notice);
+  }
+}

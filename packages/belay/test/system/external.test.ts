@@ -1,0 +1,143 @@
+// An agent outside any sandbox: what it sends through the explicit proxy is governed like every other
+// call, what the proxy does not know is turned away, and nobody is left to think that it is contained.
+
+import { chownSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect } from 'vitest';
+import { ORDINARY_UID } from '../installed.ts';
+import { verifies } from '../verifies.ts';
+import { denials, eventually, isAlive, openPlace, type Place } from './place.ts';
+import { startUpstream, type Upstream } from './upstreams.ts';
+
+const EXTERNAL = ['--containment', 'external'];
+const KEY = 'a-key-that-the-agent-never-sees';
+const root = process.getuid?.() === 0;
+
+let upstream: Upstream;
+let place: Place;
+
+beforeAll(async () => {
+  upstream = await startUpstream(['api.example']);
+  place = await openPlace({
+    allow: ['api.example'],
+    upstreams: { 'api.example': upstream },
+    credentials: {
+      api: {
+        from: 'env:API_KEY',
+        environment: 'local',
+        host: 'api.example',
+        methods: ['GET'],
+        paths: ['/**'],
+        header: 'authorization',
+        variable: 'API_KEY',
+      },
+    },
+  });
+  if (root) {
+    chownSync(place.workdir, ORDINARY_UID, ORDINARY_UID);
+    for (const name of readdirSync(place.workdir)) {
+      chownSync(join(place.workdir, name), ORDINARY_UID, ORDINARY_UID);
+    }
+  }
+}, 60_000);
+
+afterAll(async () => {
+  await place?.[Symbol.asyncDispose]();
+  await upstream?.[Symbol.asyncDispose]();
+}, 60_000);
+
+verifies(
+  ['run.external', 'gw.proxy-407'],
+  'an agent outside a sandbox is governed through the proxy, and everybody hears that it is outside',
+  async () => {
+    const get = (host: string, more = ''): string =>
+      `curl -sS -m 10 -w ' %{http_connect} %{http_code}' ${more} https://${host}/x 2>&1 | tr '\\n' ' '; echo`;
+    const script = [
+      'id -u',
+      'echo "key $API_KEY"',
+      get('api.example', '-H "authorization: $API_KEY"'),
+      get('denied.example'),
+      // The same proxy, without the run's token, and with another one.
+      'bare=$(echo "$HTTPS_PROXY" | sed "s,//.*@,//,")',
+      get('api.example', '-x "$bare"'),
+      'user=$(echo "$HTTPS_PROXY" | sed "s,.*//\\(.*\\):.*@.*,\\1,")',
+      get('api.example', '-x "$bare" -U "$user:guess"'),
+      'echo "$HTTPS_PROXY" > proxy.txt',
+    ].join('\n');
+    const env = { API_KEY: KEY, NO_PROXY: '*', no_proxy: '*' };
+    const run = await place.run(EXTERNAL, ['sh', '-c', script], { env });
+    expect(run.status).toBe(0);
+    expect(run.stderr).toContain('no sandbox');
+    const [uid, key, allowed, denied, bare, guessed] = run.stdout.split('\n');
+    expect(uid).toBe(String(root ? ORDINARY_UID : process.getuid?.()));
+    expect(key).toMatch(/^key blp-/);
+    expect(allowed).toMatch(/ 200 200$/);
+    expect(denied).toMatch(/belay_denied.* 200 403$/);
+    for (const answer of [bare, guessed]) expect(answer).toContain('407');
+    expect(upstream.arrivals.map(({ url, headers }) => [url, headers.authorization])).toEqual([
+      ['/x', KEY],
+    ]);
+
+    const entries = await place.entries(run.summary?.run);
+    expect(entries.find(({ type }) => type === 'run.open')).toMatchObject({
+      containment: 'external',
+    });
+    expect(entries.filter(({ type }) => type === 'intent')).toHaveLength(1);
+    expect(denials(entries).map(({ host }) => host)).toEqual(['denied.example']);
+
+    // The token died with its run.
+    const proxy = readFileSync(join(place.workdir, 'proxy.txt'), 'utf8').trim();
+    const after = ['curl', '-sS', '-m', '10', '-x', proxy, 'https://api.example/after'];
+    const late = await place.outside(after);
+    expect(late.stderr).toContain('407');
+    expect(upstream.arrivals).toHaveLength(1);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'run.external',
+  'a kill and the death of the daemon end an agent outside a sandbox, which `ps` shows as such',
+  async () => {
+    for (const how of ['kill', 'daemon']) {
+      const command = ['sh', '-c', 'echo $$ > pid.txt; sleep 300 & wait'];
+      const started = place.start(EXTERNAL, command, { env: { API_KEY: KEY } });
+      const id = await place.openRun();
+      const pid = await eventually('the agent', () => {
+        const text = readFileSync(join(place.workdir, 'pid.txt'), 'utf8').trim();
+        return text === '' ? undefined : Number(text);
+      });
+      const { stdout } = await place.session.belay(['ps', '--json']);
+      expect(JSON.parse(stdout).runs).toMatchObject([{ run: id, containment: 'external' }]);
+      if (how === 'kill') await place.session.belay(['kill', id]);
+      else process.kill((await place.status()).pid, 'SIGKILL');
+      const { status } = await started.ended;
+      expect(status, started.stderr()).toBe(5);
+      if (how === 'daemon') expect(started.stderr()).toContain('the daemon died');
+      await eventually('end of the agent', () => !isAlive(pid) || undefined);
+      writeFileSync(join(place.workdir, 'pid.txt'), '');
+    }
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'run.external',
+  'an environment that demands a sandbox refuses a run without one, and no agent becomes root',
+  async () => {
+    const text = readFileSync(join(place.workdir, 'belay.jsonc'), 'utf8');
+    place.put('belay.jsonc', text.replace('"local": {}', '"local": { "sandbox": "required" }'));
+    const env = { API_KEY: KEY };
+    const demanded = await place.run(EXTERNAL, ['true'], { env });
+    expect(demanded.status).toBe(2);
+    expect(demanded.stderr).toContain('have to be in a sandbox');
+    expect((await place.run([], ['true'], { env })).status).toBe(0);
+    place.put('belay.jsonc', text);
+    if (!root) return;
+    chownSync(place.workdir, 0, 0);
+    const asRoot = await place.run(EXTERNAL, ['id'], { env });
+    expect(asRoot).toMatchObject({ status: 69, stdout: '' });
+    expect(asRoot.stderr).toContain('chown');
+  },
+  { timeoutMs: 60_000 },
+);
