@@ -144,6 +144,11 @@ export const requirements = {
   'net.dns': { behaviour: 'every name resolves to a fake address and other UDP is refused' },
   'uid0-not-mapped': { behaviour: 'uid 0 does not exist inside' },
   'fsw.git-hooks': { behaviour: 'git hooks and agent configuration cannot be written' },
+  'fsw.own-policy': {
+    behaviour:
+      'an agent can write nothing that says what its next run may do or whom it trusts (I10)',
+  },
+  'fsr.secret-file': { behaviour: 'a file that a credential comes from appears empty inside' },
   'fsw.set-uid': { behaviour: 'no set-uid or set-gid file can be made' },
 
   // the whole

@@ -31,6 +31,18 @@ export function readSecrets(
   return values;
 }
 
+/** Where a `file:` reference points; `~` is the caller's home. */
+export function secretPath(
+  path: string,
+  directory: string,
+  env: Readonly<Record<string, string | undefined>>,
+): string {
+  return resolve(
+    directory,
+    path.replace(/^~(?=\/)/, () => env.HOME ?? '~'),
+  );
+}
+
 function readSecret(
   credential: CredentialConfig,
   env: Readonly<Record<string, string | undefined>>,
@@ -50,10 +62,7 @@ function readSecret(
   }
   let text: string;
   try {
-    const path = resolve(
-      directory,
-      from.path.replace(/^~(?=\/)/, () => env.HOME ?? '~'),
-    );
+    const path = secretPath(from.path, directory, env);
     const found = statSync(path);
     if (!found.isFile()) throw new TypeError('it is not a regular file');
     if (found.size > MOST_BYTES) throw new TypeError('it is larger than 64 KiB');

@@ -1,5 +1,6 @@
 // The agent in Belay's sandbox: built, registered with the guard, acknowledged, and not yet let go.
 
+import type { NamedPaths } from '../config/paths.ts';
 import { unreachable } from '../core/errors.ts';
 import { makeCgroup, removeCgroup } from '../sandbox/cgroup.ts';
 import type { CommandBinds } from '../sandbox/command.ts';
@@ -17,6 +18,7 @@ export interface SandboxedRun {
   readonly client: Client;
   readonly opened: OpenedRun;
   readonly workdir: Workdir;
+  readonly named: NamedPaths;
   readonly target: CommandBinds;
   readonly env: Readonly<Record<string, string>>;
   readonly tty: boolean;
@@ -37,6 +39,7 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
       runDir: opened.runDir,
       trustDir: opened.trustDir,
       workdir: workdir.path,
+      ...asked.named,
       home: agentHome,
       command: target.command,
       env: { ...opened.variables, ...target.env, ...asked.env },

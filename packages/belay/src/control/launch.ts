@@ -5,6 +5,7 @@
 import { homedir } from 'node:os';
 import { type ConfigBundle, parseBundle } from '../config/bundle.ts';
 import { loadBundle } from '../config/load.ts';
+import { namedPaths } from '../config/paths.ts';
 import { readSecrets } from '../config/secrets.ts';
 import { BelayError, reasonOf } from '../core/errors.ts';
 import { EXIT } from '../core/exit.ts';
@@ -113,6 +114,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
             client,
             opened,
             workdir,
+            named: namedPaths(bundle, workdir.path, options.env),
             target,
             env: terminalVariables(options),
             tty: options.tty,

@@ -45,6 +45,10 @@ export interface MaskOptions {
   /** Placeholders of other runs in this workspace: masked here too, and whoever ends last removes
    * them. */
   readonly shared: readonly Placeholder[];
+  /** What the configuration names, besides what is always protected. */
+  readonly protect?: readonly Omit<ProtectedName, 'missing'>[];
+  /** Files that appear empty, relative to the workspace. */
+  readonly hide?: readonly string[];
 }
 
 /** Throws ERR_SANDBOX for a protected name that cannot be protected. */
@@ -59,9 +63,9 @@ export function planMasks(options: MaskOptions): MaskPlan {
       name.missing === 'mask' || (name.missing === 'home' && workdir === callerHome);
     protect(name, masksMissing);
   }
-  const emptied = readdirSync(workdir)
-    .filter(holdsSecrets)
-    .flatMap((name) => secretAt(workdir, name));
+  for (const name of options.protect ?? []) protect({ ...name, missing: 'leave' }, false);
+  const secrets = [...readdirSync(workdir).filter(holdsSecrets), ...(options.hide ?? [])];
+  const emptied = [...new Set(secrets.flatMap((name) => secretAt(workdir, name)))];
   return {
     pins: [...pins],
     readOnly: [...readOnly],

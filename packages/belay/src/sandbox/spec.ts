@@ -10,6 +10,10 @@ export interface SandboxSpec {
   readonly trustDir: string;
   /** The workspace; a symbolic link is resolved first. */
   readonly workdir: string;
+  /** In the workspace: what the configuration names that the agent may not write. */
+  readonly protect?: readonly { readonly path: string; readonly kind: 'file' | 'dir' }[];
+  /** In the workspace: files of secrets, which appear empty. */
+  readonly hide?: readonly string[];
   /** The agent's home, bound at /home/agent. */
   readonly home: string;
   /** `command[0]` is a path that exists inside, or a name that the PATH inside finds. */

@@ -111,7 +111,8 @@ function prepare(spec: SandboxSpec, workdir: string): MaskPlan {
     .filter((owner) => owner.workdir === workdir)
     .flatMap((owner) => owner.placeholders);
   const canWrite = writableBy(uid, gid);
-  const masks = planMasks({ workdir, callerHome: homedir(), canWrite, shared });
+  const { protect = [], hide = [] } = spec;
+  const masks = planMasks({ workdir, callerHome: homedir(), canWrite, shared, protect, hide });
   const cgroup = spec.cgroup ?? null;
   writeOwner(runDir, { workdir, placeholders: masks.placeholders, cgroup });
   // CRASH: from here on the janitor knows what to remove.

@@ -20,7 +20,7 @@ import {
   type Place,
   type RunResult,
 } from './place.ts';
-import { scratch } from './upstreams.ts';
+import { scratch, strangeAuthority } from './upstreams.ts';
 
 const token = (): string => randomBytes(12).toString('hex');
 const CALLER_SECRET = token();
@@ -303,6 +303,75 @@ verifies(
       layRepository(copy, agentIds());
       const { status } = await place.outside(['sh', '-c', text], { cwd: copy });
       expect(status, `outside: ${name}`).toBe(0);
+    }
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  ['fsw.own-policy', 'fsr.secret-file'],
+  'an agent can write nothing that says what its next run may do, nor read a file that holds a key',
+  async () => {
+    await using own = await openPlace();
+    const { workdir } = own;
+    const agent = agentIds();
+    const key = token();
+    for (const name of ['rules', 'keys']) mkdirSync(join(workdir, name));
+    const permit = 'permit (principal, action, resource);';
+    const files = {
+      'rules/web.cedar': '@id("nothing")\nforbid (principal, action, resource);\n',
+      'keys/ca.pem': strangeAuthority(),
+      'keys/api.txt': `${key}\n`,
+      'belay.jsonc': JSON.stringify({
+        version: 1,
+        agents: { tester: { environment: 'local' } },
+        environments: { local: {} },
+        policies: 'rules',
+        upstreams: {
+          'api.example': { address: '127.0.0.1:9', tls: { ca: './keys/ca.pem' } },
+        },
+        credentials: {
+          api: {
+            from: 'file:./keys/api.txt',
+            environment: 'local',
+            host: 'api.example',
+            methods: ['GET'],
+            paths: ['/**'],
+            header: 'authorization',
+          },
+        },
+      }),
+    };
+    for (const [name, text] of Object.entries(files)) own.put(name, text);
+    const attempts = [
+      ...['belay.jsonc', 'rules/web.cedar', 'keys/ca.pem'].map((name) => `echo evil > ${name}`),
+      `echo '${permit}' > rules/more.cedar`,
+      'rm rules/web.cedar',
+      'mv rules other && mkdir rules',
+      'mv keys other',
+      'grep . keys/api.txt',
+    ];
+    const shells = attempts.map((text): Attempt => ['shell', text]);
+    const { results } = await own.attempt([], shells);
+    for (const [i, text] of attempts.entries()) {
+      expect(results[i]?.value.status, text).not.toBe(0);
+      expect(JSON.stringify(results[i])).not.toContain(key);
+    }
+    for (const [name, text] of Object.entries(files)) {
+      expect(readFileSync(join(workdir, name), 'utf8'), name).toBe(text);
+    }
+
+    // The same outside, as the same uid: each of them works.
+    for (const name of ['', 'rules', 'keys', ...Object.keys(files)]) {
+      if (process.getuid?.() === 0) chownSync(join(workdir, name), agent.uid, agent.gid);
+    }
+    for (const text of attempts.toReversed()) {
+      const { status } = await own.outside(['sh', '-c', text], { cwd: workdir });
+      expect(status, `outside: ${text}`).toBe(0);
+      if (text.startsWith('mv keys')) await own.outside(['mv', 'other', 'keys'], { cwd: workdir });
+      if (text.startsWith('mv rules')) {
+        await own.outside(['sh', '-c', 'rmdir rules && mv other rules'], { cwd: workdir });
+      }
     }
   },
   { timeoutMs: 60_000 },
