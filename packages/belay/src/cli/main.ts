@@ -7,23 +7,23 @@ import { BelayError } from '../core/errors.ts';
 import { EXIT } from '../core/exit.ts';
 import { fail } from './output.ts';
 
-const LOADERS = [
-  () => import('./demo.ts'),
-  () => import('./init.ts'),
-  () => import('./run.ts'),
-  () => import('./up.ts'),
-  () => import('./down.ts'),
-  () => import('./status.ts'),
-  () => import('./doctor.ts'),
-  () => import('./ps.ts'),
-  () => import('./show.ts'),
-  () => import('./tail.ts'),
-  () => import('./watch.ts'),
-  () => import('./kill.ts'),
-  () => import('./log.ts'),
-  () => import('./policy.ts'),
-  () => import('./uninstall.ts'),
-] as const;
+const LOADERS = {
+  demo: () => import('./demo.ts'),
+  init: () => import('./init.ts'),
+  run: () => import('./run.ts'),
+  up: () => import('./up.ts'),
+  down: () => import('./down.ts'),
+  status: () => import('./status.ts'),
+  doctor: () => import('./doctor.ts'),
+  ps: () => import('./ps.ts'),
+  show: () => import('./show.ts'),
+  tail: () => import('./tail.ts'),
+  watch: () => import('./watch.ts'),
+  kill: () => import('./kill.ts'),
+  log: () => import('./log.ts'),
+  policy: () => import('./policy.ts'),
+  uninstall: () => import('./uninstall.ts'),
+} as const;
 
 function version(): string {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
@@ -53,8 +53,11 @@ const program = new Command('belay')
   );
 
 try {
-  for (const { register } of await Promise.all(LOADERS.map((load) => load()))) register(program);
-  program.action(() => {
+  // One command needs one command's modules; help and completion need all.
+  const named = Object.entries(LOADERS).filter(([name]) => name === process.argv[2]);
+  const loaders = (named.length > 0 ? named : Object.entries(LOADERS)).map(([, load]) => load());
+  for (const { register } of await Promise.all(loaders)) register(program);
+  program.allowExcessArguments().action(() => {
     const [name] = program.args;
     if (name !== undefined) {
       throw new BelayError('ERR_USAGE', `no command \`${name}\``, {

@@ -1,29 +1,34 @@
 // belay uninstall: ends the daemon and removes the state of this home.
 
 import { existsSync, rmSync } from 'node:fs';
-import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { connectControl } from '../control/client.ts';
 import { findHome } from '../control/home.ts';
 import { alive } from '../control/start-daemon.ts';
 import { BelayError } from '../core/errors.ts';
+import { printJson } from './output.ts';
 
 export function register(program: Command): void {
   program
     .command('uninstall')
     .description('end the daemon and remove its state, the ledger included')
     .option('--yes', 'really do it')
-    .action(async (options: { yes?: boolean }) => {
+    .option('--json', 'as JSON')
+    .action(async (options: { yes?: boolean; json?: boolean }) => {
       const home = findHome(process.env);
       if (await alive(connectControl(home))) {
         throw new BelayError('ERR_USAGE', 'the daemon is running', {
           hint: '`belay down` ends it',
         });
       }
-      if (!existsSync(`${home.root}/version`)) {
-        process.stderr.write('belay: nothing to remove\n');
-        return;
-      }
+      const say = (removed: string | null): void => {
+        if (options.json) printJson('uninstall', { removed });
+        else {
+          const what = removed === null ? 'nothing to remove' : `removed ${removed}`;
+          process.stderr.write(`belay: ${what}\n`);
+        }
+      };
+      if (!existsSync(`${home.root}/version`)) return say(null);
       if (options.yes !== true) {
         throw new BelayError(
           'ERR_USAGE',
@@ -34,6 +39,6 @@ export function register(program: Command): void {
         );
       }
       rmSync(home.root, { recursive: true, force: true });
-      process.stderr.write(`belay: removed ${home.root} (${basename(home.root)})\n`);
+      say(home.root);
     });
 }

@@ -7,7 +7,10 @@ import { runDaemon, systemRandom } from './daemon.ts';
 import { findHome } from './home.ts';
 import type { DaemonLine } from './spawner.ts';
 
-const { values } = parseArgs({ options: { linger: { type: 'string' } } });
+const { values } = parseArgs({
+  options: { linger: { type: 'string' }, 'proxy-port': { type: 'string' } },
+});
+const proxyPort = values['proxy-port'];
 const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
 const abort = new AbortController();
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => abort.abort());
@@ -26,6 +29,7 @@ try {
     home: findHome(process.env),
     version: (JSON.parse(manifest) as { version: string }).version,
     ...(values.linger === undefined ? {} : { lingerMs: Number(values.linger) }),
+    ...(proxyPort === undefined ? {} : { proxyPort: Number(proxyPort) }),
     clock: Date.now,
     random: systemRandom,
     onReady: () => say({ kind: 'ready' }),

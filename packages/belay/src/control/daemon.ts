@@ -34,6 +34,8 @@ export interface DaemonOptions {
   readonly version: string;
   /** Leave this long after the last run; absent: stay. */
   readonly lingerMs?: number;
+  /** Of the explicit proxy, which then listens from the start. */
+  readonly proxyPort?: number;
   readonly clock: Clock;
   readonly random: Random;
   readonly onReady: () => void;
@@ -95,10 +97,13 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     onNetDenial: noteDenial,
   });
   const tokens = createProxyTokens(random);
+  const openProxy = (port: number): Promise<ProxyListener> =>
+    gateway.listenProxy({ host: '127.0.0.1', port, authenticate: tokens.check });
   let proxy: Promise<ProxyListener> | undefined;
-  /** For agents outside a sandbox; there is none until the first of them. */
+  if (options.proxyPort !== undefined) proxy = Promise.resolve(await openProxy(options.proxyPort));
   const proxyFor = async (run: RunId): Promise<NonNullable<OpenedRun['proxy']>> => {
-    proxy ??= gateway.listenProxy({ host: '127.0.0.1', port: 0, authenticate: tokens.check });
+    // There is none until the first agent outside a sandbox.
+    proxy ??= openProxy(0);
     const { host, port } = await proxy;
     return { host, port, token: tokens.issue(run) };
   };

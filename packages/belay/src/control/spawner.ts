@@ -26,6 +26,8 @@ export interface SpawnerOptions {
   readonly owner?: Owner;
   /** The daemon leaves this long after its last run; absent: it stays. */
   readonly lingerMs?: number;
+  /** Of the explicit proxy; absent: any free one, once it is needed. */
+  readonly proxyPort?: number;
   readonly onReady: () => void;
 }
 
@@ -33,7 +35,7 @@ const MOST_GUARDS_A_MINUTE = 20;
 
 /** Resolves when the daemon has ended, with its exit status; rejects when it could not start. */
 export async function supervise(options: SpawnerOptions): Promise<number> {
-  const { home, owner, lingerMs, onReady } = options;
+  const { home, owner, lingerMs, proxyPort, onReady } = options;
   const log = openSync(home.log, 'a', 0o600);
   const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', BELAY_HOME: home.root };
   let guard: ChildProcess | undefined;
@@ -52,7 +54,11 @@ export async function supervise(options: SpawnerOptions): Promise<number> {
   startGuard();
   const daemon = spawn(
     process.execPath,
-    [entry('./daemon-entry'), ...(lingerMs === undefined ? [] : ['--linger', String(lingerMs)])],
+    [
+      entry('./daemon-entry'),
+      ...(lingerMs === undefined ? [] : ['--linger', String(lingerMs)]),
+      ...(proxyPort === undefined ? [] : ['--proxy-port', String(proxyPort)]),
+    ],
     {
       cwd: '/',
       env,

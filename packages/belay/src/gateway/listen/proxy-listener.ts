@@ -112,7 +112,10 @@ export async function listenForProxy(
   }).catch((error: NodeJS.ErrnoException) => {
     const where = `${options.host}:${options.port}`;
     const taken = error.code === 'EADDRINUSE' ? 'the port is in use' : error.message;
-    throw new BelayError('ERR_HOST', `cannot listen on \`${where}\`: ${taken}`, { cause: error });
+    throw new BelayError('ERR_HOST', `cannot listen on \`${where}\`: ${taken}`, {
+      hint: 'choose another port',
+      cause: error,
+    });
   });
   const { address, port } = server.address() as AddressInfo;
   return {
