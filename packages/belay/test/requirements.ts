@@ -97,6 +97,7 @@ export const requirements = {
   'daemon.shared': { behaviour: 'two runs at once share one daemon, one ledger and the caps' },
   'daemon.second-refused': { behaviour: 'a second daemon on one home is refused' },
   'daemon.leaves': { behaviour: 'a daemon that a run started leaves after the last run' },
+  'daemon.port-in-use': { behaviour: 'a proxy port that is taken is one clear line and exit 69' },
   'daemon.restart': { behaviour: 'a daemon restarts on the same ledger after SIGKILL' },
   'guard.sigstop': {
     behaviour: 'with the daemon stopped the agents freeze within 700 ms, and thaw with it',

@@ -90,7 +90,13 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   const close = async (status: number, reason: string): Promise<RunSummary | undefined> => {
     closed ??= await client
       .post<RunSummary>(`/v1/runs/${opened.run}/close`, { status, reason })
-      .catch(() => undefined);
+      .catch((error: unknown) => {
+        // A daemon that died has been told of already; a ledger that failed has not.
+        if (error instanceof BelayError && error.code === 'ERR_LEDGER') {
+          say(`belay: error: ${error.message}`);
+        }
+        return undefined;
+      });
     return closed;
   };
   try {

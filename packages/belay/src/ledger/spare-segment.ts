@@ -35,9 +35,11 @@ export function openSpare(
     fill(stepBytes) {
       const step = Math.min(stepBytes, segmentBytes - filled, ZEROS.length);
       if (step > 0) {
-        writeWhole(ops, fd, ZEROS.subarray(0, step), filled);
+        // A short write of zeros loses nothing; the next one says why, such as a full disk.
+        const written = ops.write(fd, ZEROS.subarray(0, step), filled);
+        if (written === 0) throw new Error('nothing was written');
         ops.sync(fd);
-        filled += step;
+        filled += written;
       }
       if (filled < segmentBytes || named) return;
       // Synced again although each piece was: an earlier process may have written the first ones.

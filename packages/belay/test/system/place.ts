@@ -68,6 +68,7 @@ export interface Place extends AsyncDisposable {
 }
 
 export interface DaemonStatus {
+  readonly ledger: { readonly entries: number; readonly state: string };
   readonly pid: number;
   readonly guard: string;
   readonly runs: readonly { readonly run: string; readonly state: string }[];
