@@ -7,6 +7,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
 import { defaultConfig, parseConfig } from '../config/parse.ts';
+import { selectGrant } from '../config/select.ts';
 import { BelayError, reasonOf } from '../core/errors.ts';
 import { type Clock, newRunId, type Random, type RunId } from '../core/ids.ts';
 import { createGateway } from '../gateway/gateway.ts';
@@ -15,7 +16,8 @@ import { createProxyTokens } from '../identity/proxy-tokens.ts';
 import { createRuns } from '../identity/runs.ts';
 import { openLedger } from '../ledger/open.ts';
 import { createMonitor } from '../monitor/perform.ts';
-import { loadEngine } from '../policy/engine.ts';
+import { type Engine, loadEngine } from '../policy/engine.ts';
+import { policyForRun } from '../policy/for-run.ts';
 import { createStops } from '../stop/stops.ts';
 import { createUpstream } from '../upstream/upstream.ts';
 import { createApi, type DaemonOperations } from './api.ts';
@@ -56,6 +58,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   await using _ledger = ledger;
   const authority = loadAuthority(home, clock);
   const engine = await loadEngine();
+  warmUp(engine);
   const shared = await dailyBudget(homeConfig.caps, ledger, clock);
 
   const runs = createRuns<DaemonRun>(clock);
@@ -284,6 +287,13 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   clearTimeout(idle);
   rmSync(home.controlSocket, { force: true });
   await ledger.append({ type: 'daemon.stop', detail: { reason } }).catch(() => {});
+}
+
+/** The first policy of a process costs a tenth of a second, which the guard would take for silence
+ * on a busy host: paid before the first beat. */
+function warmUp(engine: Engine): void {
+  const config = defaultConfig();
+  policyForRun(engine, config, selectGrant(config), ['npm-read'])[Symbol.dispose]();
 }
 
 function readOptional(path: string): string | undefined {

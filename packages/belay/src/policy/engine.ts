@@ -36,6 +36,9 @@ export interface Engine {
   prepare(policies: Readonly<Record<string, string>>): PreparedSet;
 }
 
+const MOST_VALIDATED = 256;
+const LONGEST_VALIDATED = 64 * 1024;
+
 // The table of the module is one a process, so what counts its slots is too.
 let loading: Promise<Engine> | undefined;
 
@@ -47,15 +50,23 @@ export function loadEngine(): Promise<Engine> {
 type Cedar = typeof import('@cedar-policy/cedar-wasm/nodejs');
 
 function engineOf(cedar: Cedar): Engine {
+  // The schema never changes, so a text has one answer: run after run brings the same ones.
+  const validated = new Map<string, ValidationAnswer>();
   const free: string[] = [];
   let made = 0;
   return {
-    validate: (text) =>
-      cedar.validate({
+    validate(text) {
+      const known = validated.get(text);
+      if (known !== undefined) return known;
+      const answer = cedar.validate({
         validationSettings: { mode: 'strict' },
         schema: CEDAR_SCHEMA,
         policies: { staticPolicies: text },
-      }),
+      });
+      if (validated.size >= MOST_VALIDATED) validated.clear();
+      if (text.length <= LONGEST_VALIDATED) validated.set(text, answer);
+      return answer;
+    },
     tree(policy) {
       const answer = cedar.policyToJson(policy);
       if (answer.type === 'success') return answer.json;
