@@ -150,6 +150,10 @@ export const requirements = {
       'an agent can write nothing that says what its next run may do or whom it trusts (I10)',
   },
   'fsr.secret-file': { behaviour: 'a file that a credential comes from appears empty inside' },
+  'lim.forkbomb': {
+    behaviour: 'a fork bomb stops at the limit of its run, and the host does not notice',
+  },
+  'lim.memory': { behaviour: 'a run that takes more memory than its limit is refused or killed' },
   'fsw.set-uid': { behaviour: 'no set-uid or set-gid file can be made' },
 
   // the whole

@@ -6,6 +6,7 @@ import { reasonOf } from '../core/errors.ts';
 import { type Host, isAddress, parseHost, printable } from '../core/target.ts';
 import { type AllowEntry, parseAllow } from './allow.ts';
 import type {
+  AgentConfig,
   CapsConfig,
   Config,
   CredentialConfig,
@@ -16,7 +17,14 @@ import type {
 import type { Document, Path } from './document.ts';
 import { anyPath, pathPatternFault } from './glob.ts';
 import type { Problem } from './problem.ts';
-import type { RawCaps, RawConfig, RawCredential, RawGrant, RawUpstream } from './schema.ts';
+import type {
+  RawCaps,
+  RawConfig,
+  RawCredential,
+  RawGrant,
+  RawLimits,
+  RawUpstream,
+} from './schema.ts';
 import { parseSize } from './size.ts';
 import { didYouMean } from './suggest.ts';
 
@@ -35,7 +43,10 @@ export function buildConfig(document: Document, raw: RawConfig): Config | readon
     ]),
   );
   const agents = new Map(
-    Object.entries(raw.agents).map(([name, { environment }]) => [name, { name, environment }]),
+    Object.entries(raw.agents).map(([name, { environment, limits }]) => [
+      name,
+      { name, environment, limits: buildLimits(report, ['agents', name, 'limits'], limits) },
+    ]),
   );
   for (const { name, environment } of agents.values()) {
     declared(report, ['agents', name, 'environment'], 'environment', environment, environments);
@@ -145,18 +156,36 @@ function parseTime(text: string): number | undefined {
 }
 
 function buildCaps(report: Report, path: Path, raw: RawCaps): CapsConfig {
-  const bytes = typeof raw.bytes === 'string' ? parseSize(raw.bytes) : raw.bytes;
-  if (raw.bytes !== undefined && bytes === undefined) {
-    report(
-      [...path, 'bytes'],
-      `\`${printable(String(raw.bytes))}\` is not a size`,
-      'write it as `100MB` or `1GiB`',
-    );
-  }
+  const bytes = buildSize(report, [...path, 'bytes'], raw.bytes);
   return {
     ...(raw.calls === undefined ? {} : { calls: raw.calls }),
     ...(bytes === undefined ? {} : { bytes }),
   };
+}
+
+const LEAST_MEMORY_BYTES = 64 * 1024 * 1024;
+
+function buildLimits(report: Report, path: Path, raw: RawLimits): AgentConfig['limits'] {
+  const memoryBytes = buildSize(report, [...path, 'memory'], raw.memory);
+  if (memoryBytes !== undefined && memoryBytes < LEAST_MEMORY_BYTES) {
+    report([...path, 'memory'], 'is less than 64MiB, in which nothing starts');
+  }
+  return {
+    ...(raw.processes === undefined ? {} : { processes: raw.processes }),
+    ...(memoryBytes === undefined ? {} : { memoryBytes }),
+  };
+}
+
+function buildSize(
+  report: Report,
+  path: Path,
+  raw: number | string | undefined,
+): number | undefined {
+  const bytes = typeof raw === 'string' ? parseSize(raw) : raw;
+  if (raw !== undefined && bytes === undefined) {
+    report(path, `\`${printable(String(raw))}\` is not a size`, 'write it as `100MB` or `1GiB`');
+  }
+  return bytes;
 }
 
 /** Headers that carry the message itself: a credential there would change what is sent. */

@@ -14,6 +14,8 @@ export interface AgentConfig {
   readonly name: string;
   /** Where a run of this agent goes when none is named. */
   readonly environment: string;
+  /** Of each run; what is absent has the host's default. */
+  readonly limits: { readonly processes?: number; readonly memoryBytes?: number };
 }
 
 export interface EnvironmentConfig {

@@ -27,7 +27,7 @@ export function configProblems(text: string, file: string = CONFIG_FILE): readon
 export function defaultConfig(file: string = CONFIG_FILE): Config {
   return {
     file,
-    agents: new Map([['agent', { name: 'agent', environment: 'local' }]]),
+    agents: new Map([['agent', { name: 'agent', environment: 'local', limits: {} }]]),
     environments: new Map([['local', { sandboxRequired: false }]]),
     grants: [],
     credentials: [],

@@ -15,6 +15,14 @@ const caps = z.strictObject({
     .describe('at most so many bytes in both directions: 100000, "100MB", "1GiB"'),
 });
 
+const limits = z.strictObject({
+  processes: z.int().min(16).max(1_000_000).optional().describe('at most so many at once'),
+  memory: z
+    .union([z.int().min(1), z.string()])
+    .optional()
+    .describe('at most so many bytes: "4GiB"; at least 64MiB'),
+});
+
 const grant = z.strictObject({
   agent: name.describe('a name from `agents`'),
   environment: name.describe('a name from `environments`'),
@@ -60,7 +68,13 @@ export const configSchema = z.strictObject({
   $schema: z.string().optional(),
   version: z.literal(1),
   agents: z
-    .record(name, z.strictObject({ environment: name.describe('the default of its runs') }))
+    .record(
+      name,
+      z.strictObject({
+        environment: name.describe('the default of its runs'),
+        limits: limits.default({}).describe('what each of its runs may use of this host'),
+      }),
+    )
     .default({}),
   environments: z
     .record(
@@ -85,6 +99,7 @@ export type RawConfig = z.output<typeof configSchema>;
 export type RawGrant = z.output<typeof grant>;
 export type RawCredential = z.output<typeof credential>;
 export type RawUpstream = z.output<typeof upstream>;
+export type RawLimits = z.output<typeof limits>;
 export type RawCaps = z.output<typeof caps>;
 
 /** JSON Schema (draft 2020-12) of belay.jsonc, for editors. */

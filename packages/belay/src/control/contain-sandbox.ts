@@ -2,7 +2,7 @@
 
 import type { NamedPaths } from '../config/paths.ts';
 import { unreachable } from '../core/errors.ts';
-import { makeCgroup, removeCgroup } from '../sandbox/cgroup.ts';
+import { type Limits, makeCgroups, removeCgroups } from '../sandbox/cgroup.ts';
 import type { CommandBinds } from '../sandbox/command.ts';
 import type { GuardNotice } from '../sandbox/guard-client.ts';
 import { startSandbox } from '../sandbox/start.ts';
@@ -19,6 +19,7 @@ export interface SandboxedRun {
   readonly opened: OpenedRun;
   readonly workdir: Workdir;
   readonly named: NamedPaths;
+  readonly limits: Limits;
   readonly target: CommandBinds;
   readonly env: Readonly<Record<string, string>>;
   readonly tty: boolean;
@@ -30,11 +31,12 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
   if (workdir.agent !== undefined) passSocket(opened.runDir, workdir.agent);
   const agentHome = makeAgentHome(home, opened.agent, workdir.agent);
   await using stack = new AsyncDisposableStack();
-  const cgroup = makeCgroup(opened.run);
-  stack.defer(() => removeCgroup(cgroup));
+  const cgroups = makeCgroups(opened.run, asked.limits);
+  stack.defer(() => removeCgroups(cgroups.join));
   const sandbox = stack.use(
     await startSandbox({
-      ...(cgroup === undefined ? {} : { cgroup }),
+      cgroups,
+      limits: asked.limits,
       run: opened.run,
       runDir: opened.runDir,
       trustDir: opened.trustDir,

@@ -9,6 +9,7 @@ import { namedPaths } from '../config/paths.ts';
 import { readSecrets } from '../config/secrets.ts';
 import { BelayError, reasonOf } from '../core/errors.ts';
 import { EXIT } from '../core/exit.ts';
+import { DEFAULT_LIMITS, type Limits } from '../sandbox/cgroup.ts';
 import { commandBinds } from '../sandbox/command.ts';
 import type { SandboxEnd } from '../sandbox/start.ts';
 import { containExternally } from './contain-external.ts';
@@ -120,6 +121,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
             client,
             opened,
             workdir,
+            limits: limitsOf(bundle, opened.agent),
             named: namedPaths(bundle, workdir.path, options.env),
             target,
             env: terminalVariables(options),
@@ -208,6 +210,10 @@ function warnOutside({ path, idmap }: Workdir, say: (line: string) => void): voi
   }
   say('belay: warning: no sandbox: the agent can read and reach whatever its user can');
   say('belay: warning: only what it sends through the proxy is governed and recorded');
+}
+
+function limitsOf(bundle: ConfigBundle, agent: string): Limits {
+  return { ...DEFAULT_LIMITS, ...parseBundle(bundle).agents.get(agent)?.limits };
 }
 
 function secretVariables(bundle: ConfigBundle): readonly string[] {

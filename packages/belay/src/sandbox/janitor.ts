@@ -1,11 +1,12 @@
-// Removes what runs leave behind whose launcher was killed: their cgroup, their placeholders in the
+// Removes what runs leave behind whose launcher was killed: their cgroups, their placeholders in the
 // workspace and their folder. Their processes are gone by then: the kernel kills them with their
 // parent. A run whose launcher lives is not touched, and a placeholder that a living run relies on
 // stays: removing the name would take that run's mask away with it.
 
-import { readdirSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, isRunId } from '../core/ids.ts';
+import { killCgroups, removeCgroups } from './cgroup.ts';
 import { removePlaceholders } from './masks.ts';
 import { isAlive, type RunOwner, readOwner } from './owner.ts';
 
@@ -23,7 +24,8 @@ export function janitor(runsDir: string, clock: Clock): readonly string[] {
       if (age < UNOWNED_MS) continue;
     } else {
       if (isAlive(owner)) continue;
-      if (owner.cgroup !== null) killCgroup(owner.cgroup);
+      killCgroups(owner.cgroups);
+      removeCgroups(owner.cgroups);
       removePlaceholders(owner.workdir, owner.placeholders, reliedUpon(runsDir, name));
     }
     // CRASH: the owner file goes with the folder, so an interrupted removal is repeated.
@@ -61,14 +63,5 @@ function runFolders(runsDir: string): readonly string[] {
       .map((entry) => entry.name);
   } catch {
     return []; // cannot be listed: there is nothing that we could remove
-  }
-}
-
-function killCgroup(cgroup: string): void {
-  try {
-    writeFileSync(join(cgroup, 'cgroup.kill'), '1');
-    rmdirSync(cgroup);
-  } catch {
-    // Gone, or not empty yet: the next janitor tries again if the folder is still there.
   }
 }

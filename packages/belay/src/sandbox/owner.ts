@@ -3,6 +3,7 @@
 
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isRunCgroup } from './cgroup.ts';
 import type { Placeholder } from './masks.ts';
 import { processStart } from './process-start.ts';
 
@@ -17,7 +18,7 @@ export interface RunOwner {
   readonly start: string;
   readonly workdir: string;
   readonly placeholders: readonly Placeholder[];
-  readonly cgroup: string | null;
+  readonly cgroups: readonly string[];
 }
 
 export function writeOwner(runDir: string, owner: Omit<RunOwner, 'v' | 'pid' | 'start'>): void {
@@ -56,7 +57,8 @@ function isOwner(value: unknown): value is RunOwner {
     Number.isSafeInteger(owner.pid) &&
     typeof owner.start === 'string' &&
     typeof owner.workdir === 'string' &&
-    (owner.cgroup === null || typeof owner.cgroup === 'string') &&
+    Array.isArray(owner.cgroups) &&
+    owner.cgroups.every((path) => typeof path === 'string' && isRunCgroup(path)) &&
     Array.isArray(owner.placeholders) &&
     owner.placeholders.every(
       (p: Partial<Placeholder> | null) =>

@@ -65,15 +65,17 @@ become(@next, $holder);
 `;
 
 /**
- * Joins the agent's cgroup and, for root, moves what the sandbox is made of to places that another
+ * Joins the agent's cgroups and, for root, moves what the sandbox is made of to places that another
  * uid can reach: in a private mount namespace, each source is bound at /tmp/belay/N, those marked
- * \`map\` with the ids 0 on disk and UID exchanged. Arguments: CGROUP UID GID COUNT (KIND SOURCE)...
+ * \`map\` with the ids 0 on disk and UID exchanged. Arguments: UID GID COUNT CGROUP... COUNT (KIND SOURCE)...
  * PROGRAM ARGUMENTS...
  */
 export const JOIN_AND_STAGE = `${PRELUDE}
-my ($cgroup, $uid, $gid, $count) = splice @ARGV, 0, 4;
+my ($uid, $gid, $joins) = splice @ARGV, 0, 3;
+my @cgroups = splice @ARGV, 0, $joins;
+my $count = shift @ARGV;
 my @sources = splice @ARGV, 0, 2 * $count;
-if ($cgroup ne '') {
+for my $cgroup (@cgroups) {
   open my $f, '>', "$cgroup/cgroup.procs" or fail("cgroup $cgroup: $!");
   syswrite $f, "$$\\n" or fail("cgroup $cgroup: $!");
   close $f;

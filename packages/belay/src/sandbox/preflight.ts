@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { reasonOf } from '../core/errors.ts';
-import { delegatedCgroup } from './cgroup.ts';
+import { delegatedCgroup, limitedByCgroup } from './cgroup.ts';
 import { hostFailure, PACKAGES, USER_NAMESPACES_HINT } from './failures.ts';
 import { LINK_RULES, LISTENER_PORT } from './link.ts';
 import { HOLD_AND_LISTEN } from './perl.ts';
@@ -33,6 +33,7 @@ export async function preflight(): Promise<readonly Check[]> {
     tproxy(),
     transparentListener(),
     cgroup(),
+    limits(),
   ]);
 }
 
@@ -120,7 +121,7 @@ function failed(id: string, said: string, more = ''): Check {
 function cgroup(): Check {
   const id = 'cgroup';
   // A run works without one, with less.
-  const why = 'none writable: limits are weak, a freeze goes through the pid namespace';
+  const why = 'none writable: a freeze goes through the pid namespace';
   const hint = 'run under systemd with Delegate=yes, or start as root';
   try {
     const folder = delegatedCgroup();
@@ -129,6 +130,17 @@ function cgroup(): Check {
   } catch (error) {
     return { id, ok: true, why: `${why} (${reasonOf(error)})`, hint };
   }
+}
+
+/** Without a controller each process has a limit of its own: a run as a whole has none. */
+function limits(): Check {
+  const id = 'limits';
+  const found = limitedByCgroup();
+  if (found.length === 2) return { id, ok: true, why: 'processes and memory, by cgroup' };
+  const missing = (['processes', 'memoryBytes'] as const).filter((name) => !found.includes(name));
+  const what = missing.map((name) => (name === 'processes' ? 'processes' : 'memory')).join(' and ');
+  const hint = 'run under systemd with Delegate=yes, or start as root';
+  return { id, ok: true, why: `weak: no cgroup limits ${what}`, hint };
 }
 
 const lastLine = (said: string): string => said.trim().split('\n').at(-1) ?? '';

@@ -1,6 +1,7 @@
 // What a sandbox is asked to be, and what one is. The launcher is trusted; the command is not.
 
 import type { RunId } from '../core/ids.ts';
+import type { Limits, RunCgroups } from './cgroup.ts';
 
 export interface SandboxSpec {
   readonly run: RunId;
@@ -26,8 +27,10 @@ export interface SandboxSpec {
   /** The workspace belongs to uid 0: bind it with the ids exchanged. */
   readonly idmap?: boolean;
   readonly tty: boolean;
-  /** A cgroup v2 folder that the agent joins. */
-  readonly cgroup?: string;
+  /** What the agent joins. */
+  readonly cgroups?: RunCgroups;
+  /** Set as resource limits of its processes, as far as no cgroup sets them. */
+  readonly limits?: Limits;
   /** The command's stdin, stdout and stderr: descriptors of the caller. Default 0, 1, 2. */
   readonly stdio?: readonly [number, number, number];
 }
@@ -48,7 +51,7 @@ export interface Sandbox extends AsyncDisposable {
   readonly agentNetPid: number;
   /** The first process of the sandbox's outer pid namespace, as the host counts. */
   readonly childPid: number;
-  /** The cgroup that the agent joined. */
+  /** The cgroup (v2) that the agent joined. */
   readonly cgroup: string | undefined;
   /** Lets the command start; once. */
   open(): void;

@@ -1,7 +1,7 @@
 // How a program gets from the launcher to where it may run. For an ordinary user that is nothing.
 // For root: the sources are bound in a private mount namespace where another uid reaches them,
 // whatever the modes of the folders above; a workspace of uid 0 with its ids exchanged; then root is
-// given up for good, before any part of the sandbox runs. With a cgroup, it is joined first.
+// given up for good, before any part of the sandbox runs. Cgroups are joined first.
 
 import { relative } from 'node:path';
 import type { At } from './bwrap.ts';
@@ -22,18 +22,20 @@ export interface Stage {
 export interface StageOptions {
   readonly sources: readonly Source[];
   readonly uid?: { readonly uid: number; readonly gid: number } | undefined;
-  readonly cgroup?: string | undefined;
+  /** Folders that are joined first. */
+  readonly cgroups: readonly string[];
 }
 
-export function createStage({ sources, uid: drop, cgroup }: StageOptions): Stage {
+export function createStage({ sources, uid: drop, cgroups }: StageOptions): Stage {
   const joinAndStage = (uid: number, gid: number, staged: readonly Source[]): readonly string[] => [
-    ...['perl', '-e', JOIN_AND_STAGE, '--', cgroup ?? '', String(uid), String(gid)],
+    ...['perl', '-e', JOIN_AND_STAGE, '--', String(uid), String(gid)],
+    ...[String(cgroups.length), ...cgroups],
     ...[String(staged.length), ...staged.flatMap(({ path, map }) => [map ? 'map' : 'bind', path])],
   ];
   if (drop === undefined) {
     return {
       at: (root, path = root) => path,
-      prefix: cgroup === undefined ? [] : joinAndStage(0, 0, []),
+      prefix: cgroups.length === 0 ? [] : joinAndStage(0, 0, []),
     };
   }
   const { uid, gid } = drop;

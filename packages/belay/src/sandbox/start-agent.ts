@@ -39,6 +39,8 @@ export interface AgentOptions {
   readonly runDir: string;
   readonly agentNetPid: number;
   readonly command: readonly string[];
+  /** Options of prlimit. */
+  readonly resourceLimits: readonly string[];
   readonly filterFd: number;
   readonly argsFd: number;
   readonly stdio: readonly [number, number, number];
@@ -52,6 +54,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     ...['nsenter', '-t', String(options.agentNetPid), '--user', '--net', '--preserve-credentials'],
     // A pid namespace around bwrap's own: the guard's helper lives in it, where the agent cannot
     // see or signal it. Each link of this chain dies with the one before.
+    ...['prlimit', ...options.resourceLimits, '--'],
     ...['setpriv', '--pdeathsig', 'KILL', '--'],
     ...['unshare', '--pid', '--fork', '--kill-child=KILL', '--'],
     ...['bwrap', '--args', String(FD.args), '--', ...gated(options.command)],

@@ -33,6 +33,7 @@ export async function startBridge(spec: SandboxSpec): Promise<Bridge> {
   const node = realpathSync(process.execPath);
   const { at, prefix } = createStage({
     sources: [{ path: node }, { path: packageDir }],
+    cgroups: [],
     uid: spec.uid,
   });
   const [program = '', ...args] = [

@@ -19,6 +19,7 @@ import { basename, dirname, join, relative } from 'node:path';
 import { asBelayError, BelayError, reasonOf } from '../core/errors.ts';
 import type { Clock } from '../core/ids.ts';
 import { bwrapArguments, etcFiles, FD } from './bwrap.ts';
+import { killCgroups } from './cgroup.ts';
 import { hostFailure } from './failures.ts';
 import { janitor, livingOwners, reliedUpon } from './janitor.ts';
 import { type MaskPlan, planMasks, removePlaceholders, writableBy } from './masks.ts';
@@ -113,8 +114,8 @@ function prepare(spec: SandboxSpec, workdir: string): MaskPlan {
   const canWrite = writableBy(uid, gid);
   const { protect = [], hide = [] } = spec;
   const masks = planMasks({ workdir, callerHome: homedir(), canWrite, shared, protect, hide });
-  const cgroup = spec.cgroup ?? null;
-  writeOwner(runDir, { workdir, placeholders: masks.placeholders, cgroup });
+  const cgroups = spec.cgroups?.join ?? [];
+  writeOwner(runDir, { workdir, placeholders: masks.placeholders, cgroups });
   // CRASH: from here on the janitor knows what to remove.
   const folder = join(runDir, FILES_FOLDER);
   const mode =
@@ -156,7 +157,7 @@ async function enter(
       ...spec.readOnly.map((path) => ({ path })),
     ],
     uid: spec.uid,
-    cgroup: spec.cgroup,
+    cgroups: spec.cgroups?.join ?? [],
   });
   const { placeholders } = masks;
   const place = placeholders.flatMap(({ kind, path, content }) => [
@@ -184,6 +185,7 @@ async function enter(
       runDir: spec.runDir,
       agentNetPid,
       command: spec.command,
+      resourceLimits: resourceLimits(spec),
       filterFd,
       argsFd,
       stdio: spec.stdio ?? [0, 1, 2],
@@ -192,6 +194,18 @@ async function enter(
     closeSync(filterFd);
     closeSync(argsFd);
   }
+}
+
+/** No core of an agent is written anywhere; the rest stands in where no cgroup limits. */
+function resourceLimits({ cgroups, limits }: SandboxSpec): readonly string[] {
+  const weak = cgroups?.weak ?? (['processes', 'memoryBytes'] as const);
+  if (limits === undefined) return ['--core=0:0'];
+  const { processes, memoryBytes } = limits;
+  return [
+    '--core=0:0',
+    ...(weak.includes('processes') ? [`--nproc=${processes}:${processes}`] : []),
+    ...(weak.includes('memoryBytes') ? [`--data=${memoryBytes}:${memoryBytes}`] : []),
+  ];
 }
 
 function readable(path: string, content: string | Uint8Array): number {
@@ -220,7 +234,7 @@ function standing(
   let why: 'killed' | 'bridge' | undefined;
   const slay = (reason: 'killed' | 'bridge'): void => {
     why ??= reason;
-    if (spec.cgroup !== undefined) killCgroup(spec.cgroup);
+    killCgroups(spec.cgroups?.join ?? []);
     agent.slay();
   };
   const end = async (): Promise<SandboxEnd> => {
@@ -248,7 +262,7 @@ function standing(
     holderPid: bridge.pid,
     agentNetPid: bridge.agentNetPid,
     childPid: agent.childPid,
-    cgroup: spec.cgroup,
+    cgroup: spec.cgroups?.control,
     open() {
       if (opened || why !== undefined) return;
       opened = true;
@@ -258,14 +272,6 @@ function standing(
     kill,
     [Symbol.asyncDispose]: kill,
   };
-}
-
-function killCgroup(cgroup: string): void {
-  try {
-    writeFileSync(join(cgroup, 'cgroup.kill'), '1');
-  } catch {
-    // An older kernel, or the cgroup is gone: the signal to bwrap does the same, a little later.
-  }
 }
 
 function ownIds(): { readonly uid: number; readonly gid: number } {

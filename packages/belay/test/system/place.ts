@@ -78,6 +78,7 @@ export interface ConfigParts {
   /** Default `tester`. */
   readonly agent?: string;
   readonly allow?: readonly string[];
+  readonly limits?: { readonly processes?: number; readonly memory?: string };
   readonly caps?: { readonly calls?: number; readonly bytes?: number | string };
   readonly upstreams?: Readonly<Record<string, Upstream | object>>;
   readonly credentials?: Readonly<Record<string, object>>;
@@ -127,7 +128,14 @@ export async function openPlace(
     session,
     workdir,
     put,
-    configure({ agent = 'tester', allow = [], caps = {}, upstreams = {}, credentials = {} }) {
+    configure({
+      agent = 'tester',
+      allow = [],
+      limits = {},
+      caps = {},
+      upstreams = {},
+      credentials = {},
+    }) {
       const declared = Object.entries(upstreams).map(([host, upstream], i) => {
         if (!('caPem' in upstream)) return [host, upstream] as const;
         put(`ca-${i}.pem`, upstream.caPem);
@@ -135,7 +143,7 @@ export async function openPlace(
       });
       const config = {
         version: 1,
-        agents: { [agent]: { environment: 'local' } },
+        agents: { [agent]: { environment: 'local', limits } },
         environments: { local: {}, other: {} },
         grants: [{ agent, environment: 'local', allow, caps }],
         credentials,

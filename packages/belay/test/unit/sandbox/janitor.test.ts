@@ -21,7 +21,7 @@ function run(name: string, start?: string): string {
   const path = join(base, 'work', '.envrc');
   writeFileSync(path, '');
   const placeholders = [{ path, kind: 'file', content: '' }] as const;
-  writeOwner(folder, { workdir: join(base, 'work'), placeholders, cgroup: null });
+  writeOwner(folder, { workdir: join(base, 'work'), placeholders, cgroups: [] });
   if (start !== undefined) {
     const owner = { ...readOwner(folder), start };
     writeFileSync(join(folder, 'owner.json'), JSON.stringify(owner));

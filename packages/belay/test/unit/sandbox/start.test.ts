@@ -474,10 +474,12 @@ describe.each(IDENTITIES)('started by $name', (identity: Identity) => {
     'with a cgroup the agent is in it, frozen or not it is killed through it, and it is empty after',
     async () => {
       await using g = await ground();
-      const cgroup = join(CGROUPS, `belay-test-${process.pid}`);
+      const cgroup = join(CGROUPS, 'belay-r-bcdfghjk');
       mkdirSync(cgroup);
       try {
-        const run = g.launch(sh('setsid sleep 100 & touch up; sleep 100'), { spec: { cgroup } });
+        const run = g.launch(sh('setsid sleep 100 & touch up; sleep 100'), {
+          spec: { cgroups: { control: cgroup, join: [cgroup], weak: [] } },
+        });
         const { childPid, holderPid } = await run.next();
         expect(await until(() => existsSync(join(g.workdir, 'up')))).toBe(true);
         const inside = readFileSync(join(cgroup, 'cgroup.procs'), 'utf8').trim().split('\n');
