@@ -156,6 +156,158 @@ export const requirements = {
   'lim.memory': { behaviour: 'a run that takes more memory than its limit is refused or killed' },
   'fsw.set-uid': { behaviour: 'no set-uid or set-gid file can be made' },
 
+  // containment, the rest
+  'proc.pid1-cmdline-clean': {
+    planned: true,
+    behaviour: 'the first process inside shows no path, token or argument of the sandbox',
+  },
+  'proc.cmdline-masked': {
+    planned: true,
+    behaviour: "the host's kernel command line is not readable",
+  },
+  'ptrace.process-vm-readv': {
+    planned: true,
+    behaviour: 'no memory of an outside process is readable through process_vm_readv',
+  },
+  'ptrace.pidfd-getfd': {
+    planned: true,
+    behaviour: 'no descriptor of an outside process can be taken',
+  },
+  'key.user-keyring': { planned: true, behaviour: "no key of the user's keyring is reachable" },
+  'ipc.sysv-shm': {
+    planned: true,
+    behaviour: 'no System V shared memory of the host is reachable',
+  },
+  'ipc.posix-shm': { planned: true, behaviour: 'no POSIX shared memory of the host is reachable' },
+  'fd.inherited': {
+    planned: true,
+    behaviour: 'no descriptor of the launcher reaches the agent but its three',
+  },
+  'unix.ssh-agent': { planned: true, behaviour: 'no ssh agent of the user is reachable' },
+  'unix.abstract': { planned: true, behaviour: 'no abstract unix socket of the host is reachable' },
+  'net.host-loopback-v6': { planned: true, behaviour: "the host's IPv6 loopback is not reachable" },
+  'net.udp53-any': {
+    planned: true,
+    behaviour: 'a name server of the agent’s own choice is never reached',
+  },
+  'net.dns-tunnel': {
+    planned: true,
+    behaviour: 'a name that carries data goes no further than the bridge, and is in the ledger',
+  },
+  'net.quic': { planned: true, behaviour: 'UDP to port 443 is refused' },
+  'net.ipv6': {
+    planned: true,
+    behaviour: 'an IPv6 destination is denied and in the ledger like any other',
+  },
+  'net.raw': { planned: true, behaviour: 'no raw socket can be made' },
+  'net.packet': { planned: true, behaviour: 'no packet socket can be made' },
+  'net.vsock': { planned: true, behaviour: 'no vsock socket can be made' },
+  'net.child-netns': {
+    planned: true,
+    behaviour: 'no further network namespace can be made or entered',
+  },
+  'net.launcher-killed-closed': {
+    planned: true,
+    behaviour: 'with the launcher dead nothing connects',
+  },
+  'sys.userns': { planned: true, behaviour: 'no user namespace can be made' },
+  'sys.clone3': { planned: true, behaviour: 'clone3 cannot be used to pass the filter' },
+  'sys.mount': { planned: true, behaviour: 'nothing can be mounted' },
+  'sys.io-uring': { planned: true, behaviour: 'io_uring is refused' },
+  'sys.bpf': { planned: true, behaviour: 'bpf is refused' },
+  'sys.userfaultfd': { planned: true, behaviour: 'userfaultfd is refused' },
+  'sys.int80': { planned: true, behaviour: 'a 32-bit system call ends the process' },
+  'sys.x32': { planned: true, behaviour: 'an x32 system call ends the process' },
+  'sys.tiocsti': { planned: true, behaviour: 'nothing can be typed into the terminal' },
+  'kfile.core-pattern': {
+    planned: true,
+    behaviour: 'the core pattern of the kernel cannot be written',
+  },
+  'kfile.release-agent': {
+    planned: true,
+    behaviour: 'no release agent of a cgroup can be written',
+  },
+  'kfile.cgroup-procs': { planned: true, behaviour: 'no process can be moved to another cgroup' },
+  'dev.kvm': { planned: true, behaviour: '/dev/kvm is not there' },
+  'dev.tun': { planned: true, behaviour: '/dev/net/tun is not there' },
+  'fsr.home-creds': {
+    planned: true,
+    behaviour: 'no credential in the home of the user is readable',
+  },
+  'fsr.dotenv': {
+    planned: true,
+    behaviour: 'a .env file shows names and placeholders, never a value',
+  },
+  'fsw.git-rename': {
+    planned: true,
+    behaviour: 'a folder above a protected name cannot be renamed',
+  },
+  'fsw.nested-git': {
+    planned: true,
+    behaviour: 'hooks and settings of every repository below the workspace are protected',
+  },
+  'fsw.missing-config': {
+    planned: true,
+    behaviour: 'a protected name that does not exist cannot be made',
+  },
+  'fsw.agent-config': {
+    planned: true,
+    behaviour: 'no configuration of an agent, editor or package manager can be written',
+  },
+  'fsw.symlink-out': {
+    planned: true,
+    behaviour: 'a symbolic link leads to nothing outside the workspace',
+  },
+  'fsw.symlink-swap-race': {
+    planned: true,
+    behaviour: 'a link that is swapped while the sandbox is built leads nowhere else',
+  },
+  'fsw.hardlink': {
+    planned: true,
+    behaviour: 'no file outside the workspace can be linked into it',
+  },
+  'fsw.placeholder-cleanup': {
+    planned: true,
+    behaviour: 'no placeholder stays on the host, whoever was killed',
+  },
+  'fsw.changes': {
+    planned: true,
+    behaviour: 'a run ends with a list of what it changed that the host would execute',
+  },
+  'fsw.allow-paths': {
+    planned: true,
+    behaviour: '`--allow-read` and `--allow-write` open exactly that path, and are recorded',
+  },
+  'kill.setsid-double-fork': {
+    planned: true,
+    behaviour: 'a kill reaches what left its session and its parent',
+  },
+  'kill.launcher-sigkill': { planned: true, behaviour: 'nothing of a run outlives its launcher' },
+  'bridge.fuzz': { planned: true, behaviour: 'no bytes of an agent end its bridge' },
+  'ca.trust': {
+    planned: true,
+    behaviour: 'every client inside trusts the authority of the installation',
+  },
+  'run.publish': {
+    planned: true,
+    behaviour:
+      'a published port of the agent is reached on the loopback of the host, and is recorded',
+  },
+  'host.causes': {
+    planned: true,
+    behaviour:
+      'each known reason why a host refuses a sandbox is told apart, with the line to type',
+  },
+  'probe.refuses': {
+    planned: true,
+    behaviour: 'a run whose sandbox does not hold is refused before its agent starts',
+  },
+  'probe.certificate': { planned: true, behaviour: 'what the probe found is a signed entry' },
+  'run.honest-work': {
+    planned: true,
+    behaviour: 'git, npm, pip, make and a dev server work inside as outside',
+  },
+
   // the whole
   'demo.story': {
     behaviour: 'the demo shows every scene and ends with the table and the report',
