@@ -29,6 +29,8 @@ function what(entry: Entry): string {
       return `open     ${entry.agent} in ${entry.env} (${entry.mode}${entry.containment === 'external' ? ', no sandbox' : ''}): ${entry.command.join(' ')}`;
     case 'run.close':
       return `close    ${entry.reason}: ${entry.calls} calls, ${entry.denials} denied, ${bytes(entry.bytes)}`;
+    case 'net.name':
+      return `name     ${entry.name}`;
     case 'net.denial':
       return `refused  ${hostPort(entry)}: ${entry.reason}`;
     default:

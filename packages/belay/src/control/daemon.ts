@@ -98,6 +98,9 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     clock,
     random,
     onNetDenial: noteDenial,
+    onDns: (query) => {
+      void ledger.append({ type: 'net.name', ...query }).then(feed.stir, () => {});
+    },
   });
   const tokens = createProxyTokens(random);
   const openProxy = (port: number): Promise<ProxyListener> =>

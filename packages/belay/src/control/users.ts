@@ -20,6 +20,17 @@ export function systemUser(name: string): Owner {
   });
 }
 
+const NO_GROUP = 65_534;
+
+/** The group of an agent that becomes the owner of a workspace: never the one of root. */
+export function groupFor(uid: number, found: number): number {
+  for (const line of readFileSync('/etc/passwd', 'utf8').split('\n')) {
+    const [, , id, gid] = line.split(':');
+    if (Number(id) === uid && id !== '' && Number(gid) > 0) return Number(gid);
+  }
+  return found === 0 ? NO_GROUP : found;
+}
+
 /** Throws ERR_HOST when a uid that owns nothing could not read `path`. */
 export function requireReachable(path: string, what: string): void {
   for (let at = dirname(path); ; at = dirname(at)) {

@@ -5,7 +5,7 @@ import { chmodSync, chownSync, lstatSync, mkdirSync, realpathSync, statSync } fr
 import { join } from 'node:path';
 import { asBelayError, BelayError } from '../core/errors.ts';
 import type { Home, Owner } from './home.ts';
-import { AGENT_USER, systemUser } from './users.ts';
+import { AGENT_USER, groupFor, systemUser } from './users.ts';
 
 export interface Workdir {
   readonly path: string;
@@ -30,7 +30,9 @@ export function openWorkdir(named: string): Workdir {
     });
   }
   if (process.getuid?.() !== 0) return { path, idmap: false };
-  if (found.uid !== 0) return { path, agent: { uid: found.uid, gid: found.gid }, idmap: false };
+  if (found.uid !== 0) {
+    return { path, agent: { uid: found.uid, gid: groupFor(found.uid, found.gid) }, idmap: false };
+  }
   return { path, agent: systemUser(AGENT_USER), idmap: true };
 }
 

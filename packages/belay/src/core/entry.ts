@@ -109,6 +109,16 @@ export interface NetDenial {
   readonly reason: string;
 }
 
+/** A name that a run asked for, the first time: it was answered with an address of nobody, and could
+ * itself carry data. */
+export interface NetName {
+  readonly type: 'net.name';
+  readonly run: RunId;
+  readonly name: string;
+  /** As in DNS: 1 is an address. */
+  readonly qtype: number;
+}
+
 /** A change of Belay's own state. */
 export interface StateEntry {
   readonly type:
@@ -133,6 +143,7 @@ export type EntryBody =
   | RunOpen
   | RunClose
   | NetDenial
+  | NetName
   | StateEntry;
 
 /** An entry as it stands in the ledger. */
