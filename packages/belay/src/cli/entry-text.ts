@@ -28,7 +28,10 @@ function what(entry: Entry): string {
     case 'run.open':
       return `open     ${entry.agent} in ${entry.env} (${entry.mode}${entry.containment === 'external' ? ', no sandbox' : ''}): ${entry.command.join(' ')}`;
     case 'run.close':
-      return `close    ${entry.reason}: ${entry.calls} calls, ${entry.denials} denied, ${bytes(entry.bytes)}`;
+      return [
+        `close    ${entry.reason}: ${entry.calls} calls, ${entry.denials} denied, ${bytes(entry.bytes)}`,
+        ...(entry.changes ?? []).map(({ path, how }) => `${how} ${path}`),
+      ].join('; ');
     case 'net.name':
       return `name     ${entry.name}`;
     case 'net.denial':

@@ -20,6 +20,8 @@ interface Options {
   readonly json?: boolean;
 }
 
+const MOST_CHANGES = 20;
+
 const collect = (value: string, before: readonly string[]): readonly string[] => [...before, value];
 
 export function register(program: Command): void {
@@ -105,5 +107,10 @@ export function summaryText(summary: RunSummary): string {
       `belay: denied ${count}x ${what} (${code})${remedy === null ? '' : `; would allow it: ${remedy}`}`,
     );
   }
+  for (const { path, how } of summary.changes.slice(0, MOST_CHANGES)) {
+    lines.push(`belay: ${how} ${printable(path)}, which others execute or obey`);
+  }
+  const more = summary.changes.length - MOST_CHANGES;
+  if (more > 0) lines.push(`belay: and ${more} more such files; \`belay show ${run}\` lists them`);
   return `${lines.join('\n')}\n`;
 }

@@ -20,6 +20,7 @@ export interface SandboxedRun {
   readonly workdir: Workdir;
   readonly named: NamedPaths;
   readonly limits: Limits;
+  readonly repositories: readonly string[];
   readonly target: CommandBinds;
   readonly env: Readonly<Record<string, string>>;
   readonly tty: boolean;
@@ -42,6 +43,7 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
       trustDir: opened.trustDir,
       workdir: workdir.path,
       ...asked.named,
+      repositories: asked.repositories,
       home: agentHome,
       command: target.command,
       env: { ...opened.variables, ...target.env, ...asked.env },

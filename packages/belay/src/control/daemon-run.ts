@@ -52,7 +52,12 @@ export function rowOf(run: DaemonRun): RunRow {
   };
 }
 
-export function summaryOf(run: DaemonRun, now: number, ledgerIndex: number): RunSummary {
+export function summaryOf(
+  run: DaemonRun,
+  changes: RunSummary['changes'],
+  now: number,
+  ledgerIndex: number,
+): RunSummary {
   const { calls, denials, bytes, firstCallMs } = run.tally.counts();
   return {
     run: run.id,
@@ -63,6 +68,7 @@ export function summaryOf(run: DaemonRun, now: number, ledgerIndex: number): Run
     denials,
     denied: run.tally.lines(),
     bytes,
+    changes,
     durationMs: now - run.startedAt,
     firstCallMs,
     ledgerIndex,

@@ -210,7 +210,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
         });
         notify(external ? { ...run.opened, proxy: await proxyFor(id) } : run.opened);
       } catch (error) {
-        await operations.close(id, { reason: reasonOf(error) }).catch(() => {});
+        await operations.close(id, { reason: reasonOf(error), changes: [] }).catch(() => {});
         throw error;
       }
       feed.stir();
@@ -224,7 +224,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       run.guarded = true;
     },
 
-    async close(id, { status, reason }) {
+    async close(id, { status, reason, changes }) {
       const run = open(id);
       runs.remove(id);
       tokens.revoke(id);
@@ -234,11 +234,19 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       run.release();
       rmSync(join(home.run, id), { recursive: true, force: true });
       const { calls, denials, bytes } = run.tally.counts();
-      const closing = { type: 'run.close', run: id, reason, calls, denials, bytes } as const;
-      const receipt = await ledger.append(status === undefined ? closing : { ...closing, status });
+      const receipt = await ledger.append({
+        type: 'run.close',
+        run: id,
+        reason,
+        ...(status === undefined ? {} : { status }),
+        ...(changes.length === 0 ? {} : { changes }),
+        calls,
+        denials,
+        bytes,
+      });
       waitIdle();
       feed.stir();
-      return summaryOf(run, clock(), receipt.index);
+      return summaryOf(run, changes, clock(), receipt.index);
     },
 
     async kill({ run, all }, reason) {
@@ -283,7 +291,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   for (const run of runs.list()) {
-    await operations.close(run.id, { reason: 'the daemon ended' });
+    await operations.close(run.id, { reason: 'the daemon ended', changes: [] });
   }
   server.close();
   if ('closeAllConnections' in server) server.closeAllConnections();

@@ -12,6 +12,7 @@ import { EXIT } from '../core/exit.ts';
 import { DEFAULT_LIMITS, type Limits } from '../sandbox/cgroup.ts';
 import { commandBinds } from '../sandbox/command.ts';
 import type { SandboxEnd } from '../sandbox/start.ts';
+import { type Change, changesBetween, surveyWorkspace } from '../sandbox/survey.ts';
 import { containExternally } from './contain-external.ts';
 import { containInSandbox } from './contain-sandbox.ts';
 import type { Contained } from './contained.ts';
@@ -49,6 +50,7 @@ export interface LaunchEnd {
 }
 
 const LINGER_MS = 60_000;
+const MOST_CHANGES = 200;
 
 export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   const { home, say } = options;
@@ -65,6 +67,12 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
         home: homedir(),
         workdir: workdir.path,
       });
+
+  const before = surveyWorkspace(workdir.path);
+  if (before.unwalked > 0 && !external) {
+    const what = before.unwalked === 1 ? 'folder was' : 'folders were';
+    say(`belay: warning: ${before.unwalked} ${what} not searched for repositories to protect`);
+  }
 
   await using signals = catchSignals();
   const client = await ensureDaemon(home, LINGER_MS);
@@ -88,9 +96,13 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
 
   let end: SandboxEnd | undefined;
   let closed: RunSummary | undefined;
-  const close = async (status: number, reason: string): Promise<RunSummary | undefined> => {
+  const close = async (
+    status: number,
+    reason: string,
+    changes: readonly Change[] = [],
+  ): Promise<RunSummary | undefined> => {
     closed ??= await client
-      .post<RunSummary>(`/v1/runs/${opened.run}/close`, { status, reason })
+      .post<RunSummary>(`/v1/runs/${opened.run}/close`, { status, reason, changes })
       .catch((error: unknown) => {
         // A daemon that died has been told of already; a ledger that failed has not.
         if (error instanceof BelayError && error.code === 'ERR_LEDGER') {
@@ -121,6 +133,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
             client,
             opened,
             workdir,
+            repositories: before.repositories,
             limits: limitsOf(bundle, opened.agent),
             named: namedPaths(bundle, workdir.path, options.env),
             target,
@@ -137,7 +150,8 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
     if (signals.status() !== undefined) return { status, summary: closed };
     throw error;
   }
-  const summary = await close(end.status, end.message ?? end.reason);
+  const changes = changesBetween(before, surveyWorkspace(workdir.path)).slice(0, MOST_CHANGES);
+  const summary = await close(end.status, end.message ?? end.reason, changes);
   return { status: end.status, summary };
 }
 

@@ -71,6 +71,11 @@ export type GuardedRun = z.infer<typeof guardedRun>;
 export const closeRun = z.strictObject({
   status: count.max(255).optional(),
   reason: text(500),
+  /** What the run did to files that someone else executes or obeys. */
+  changes: z
+    .array(z.strictObject({ path: text(4096), how: z.enum(['added', 'changed', 'removed']) }))
+    .max(200)
+    .default([]),
 });
 export type CloseRun = z.infer<typeof closeRun>;
 
@@ -99,6 +104,8 @@ export interface RunSummary {
   readonly denials: number;
   readonly denied: readonly DeniedLine[];
   readonly bytes: number;
+  /** Of files that someone else executes or obeys. */
+  readonly changes: CloseRun['changes'];
   readonly durationMs: number;
   readonly firstCallMs: number | null;
   readonly ledgerIndex: number;

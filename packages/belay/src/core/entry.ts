@@ -97,6 +97,11 @@ export interface RunClose {
   readonly calls: number;
   readonly denials: number;
   readonly bytes: number;
+  /** What the run did to files that someone else executes or obeys, paths in the workspace. */
+  readonly changes?: readonly {
+    readonly path: string;
+    readonly how: 'added' | 'changed' | 'removed';
+  }[];
 }
 
 /** Something that a run tried below HTTP and that was refused: a DNS query of a kind that we do not

@@ -65,6 +65,11 @@ export function agentEnvironment(spec: SandboxSpec): Readonly<Record<string, str
   };
 }
 
+/** The generated file that stands in the place of a file of secrets. */
+export function shownFile(index: number): string {
+  return `shown-${index}`;
+}
+
 /** Where a source is found by bwrap: `root` is one of the staged sources, `path` lies in it. */
 export type At = (root: string, path?: string) => string;
 
@@ -72,7 +77,7 @@ export interface View {
   readonly spec: SandboxSpec;
   /** The workspace's real path. */
   readonly workdir: string;
-  /** The folder with the generated files in `etc/` and an `empty` file. */
+  /** The folder with the generated files. */
   readonly filesDir: string;
   readonly masks: MaskPlan;
   readonly at: At;
@@ -103,7 +108,9 @@ export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): re
     ...['--bind', work(workdir), workdir],
     ...masks.pins.flatMap((path) => ['--bind', work(path), path]),
     ...masks.readOnly.flatMap((path) => ['--ro-bind', work(path), path]),
-    ...masks.emptied.flatMap((path) => ['--ro-bind', at(filesDir, join(filesDir, 'empty')), path]),
+    ...masks.shown.flatMap(({ path }, i) => [
+      ...['--ro-bind', at(filesDir, join(filesDir, shownFile(i))), path],
+    ]),
     ...['ca.pem', 'bundle.pem'].flatMap((name) => [
       ...['--ro-bind', at(spec.trustDir, join(spec.trustDir, name)), `/run/belay/${name}`],
     ]),

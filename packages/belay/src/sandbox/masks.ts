@@ -1,13 +1,16 @@
 // Decides, by looking at a workspace, how its protected names are kept from being written: which
 // paths are bound read-only, which of their ancestors are pinned (a mount point cannot be renamed),
-// which placeholders must exist because a missing name cannot be bound, and which files of secrets
-// appear empty. Symbolic links are never followed: a protected name that is one, or lies behind
+// which placeholders must exist because a missing name cannot be bound, and what files of secrets
+// show. Symbolic links are never followed: a protected name that is one, or lies behind
 // one, refuses the run, since a link can be replaced whatever is mounted at its target.
 
 import {
   accessSync,
+  closeSync,
   constants,
+  fstatSync,
   lstatSync,
+  openSync,
   readdirSync,
   readFileSync,
   realpathSync,
@@ -17,7 +20,10 @@ import {
 } from 'node:fs';
 import { dirname, join, sep } from 'node:path';
 import { BelayError } from '../core/errors.ts';
+import { dotenvPlaceholders } from './dotenv.ts';
 import { holdsSecrets, PROTECTED, type ProtectedName } from './protected.ts';
+
+const MOST_DOTENV_BYTES = 256 * 1024;
 
 /** Made for the run, removed at its end if it is still what was made. */
 export interface Placeholder {
@@ -31,8 +37,8 @@ export interface MaskPlan {
   readonly pins: readonly string[];
   readonly readOnly: readonly string[];
   readonly placeholders: readonly Placeholder[];
-  /** Files that appear empty. */
-  readonly emptied: readonly string[];
+  /** Files that hold secrets, and what the agent sees in their place. */
+  readonly shown: readonly { readonly path: string; readonly content: string }[];
 }
 
 export interface MaskOptions {
@@ -49,6 +55,8 @@ export interface MaskOptions {
   readonly protect?: readonly Omit<ProtectedName, 'missing'>[];
   /** Files that appear empty, relative to the workspace. */
   readonly hide?: readonly string[];
+  /** Folders below the workspace that are repositories, relative to it. */
+  readonly repositories?: readonly string[];
 }
 
 /** Throws ERR_SANDBOX for a protected name that cannot be protected. */
@@ -63,14 +71,26 @@ export function planMasks(options: MaskOptions): MaskPlan {
       name.missing === 'mask' || (name.missing === 'home' && workdir === callerHome);
     protect(name, masksMissing);
   }
+  for (const repository of options.repositories ?? []) {
+    for (const name of PROTECTED) {
+      protect({ ...name, path: `${repository}/${name.path}` }, name.missing === 'mask');
+    }
+  }
   for (const name of options.protect ?? []) protect({ ...name, missing: 'leave' }, false);
-  const secrets = [...readdirSync(workdir).filter(holdsSecrets), ...(options.hide ?? [])];
-  const emptied = [...new Set(secrets.flatMap((name) => secretAt(workdir, name)))];
+  const shown = new Map<string, string>();
+  for (const name of readdirSync(workdir).filter(holdsSecrets)) {
+    const path = secretAt(workdir, name);
+    if (path !== undefined) shown.set(path, path === join(workdir, name) ? namesIn(path) : '');
+  }
+  for (const name of options.hide ?? []) {
+    const path = secretAt(workdir, name);
+    if (path !== undefined) shown.set(path, '');
+  }
   return {
     pins: [...pins],
     readOnly: [...readOnly],
     placeholders: [...placeholders.values()],
-    emptied,
+    shown: [...shown].map(([path, content]) => ({ path, content })),
   };
 
   function protect(name: ProtectedName, masksMissing: boolean): void {
@@ -119,16 +139,31 @@ export function planMasks(options: MaskOptions): MaskPlan {
 }
 
 /** The file that a name of secrets stands for, as long as the agent could reach it. */
-function secretAt(workdir: string, name: string): readonly string[] {
+function secretAt(workdir: string, name: string): string | undefined {
   const path = join(workdir, name);
   const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found?.isFile()) return [path];
-  if (!found?.isSymbolicLink()) return [];
+  if (found?.isFile()) return path;
+  if (!found?.isSymbolicLink()) return undefined;
   try {
     const target = realpathSync(path);
-    return target.startsWith(workdir + sep) && lstatSync(target).isFile() ? [target] : [];
+    return target.startsWith(workdir + sep) && lstatSync(target).isFile() ? target : undefined;
   } catch {
-    return []; // it points nowhere: there is nothing to hide
+    return undefined; // it points nowhere: there is nothing to hide
+  }
+}
+
+/** A .env file without its values. Another program may put a link there meanwhile: not followed. */
+function namesIn(path: string): string {
+  let fd: number | undefined;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const found = fstatSync(fd);
+    if (!found.isFile() || found.size > MOST_DOTENV_BYTES) return '';
+    return dotenvPlaceholders(readFileSync(fd, 'utf8'));
+  } catch {
+    return ''; // gone, or not ours to read: then it shows nothing
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
 }
 

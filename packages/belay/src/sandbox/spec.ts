@@ -13,8 +13,10 @@ export interface SandboxSpec {
   readonly workdir: string;
   /** In the workspace: what the configuration names that the agent may not write. */
   readonly protect?: readonly { readonly path: string; readonly kind: 'file' | 'dir' }[];
-  /** In the workspace: files of secrets, which appear empty. */
+  /** In the workspace: other files of secrets, which appear empty. */
   readonly hide?: readonly string[];
+  /** Folders of the workspace that are repositories of their own. */
+  readonly repositories?: readonly string[];
   /** The agent's home, bound at /home/agent. */
   readonly home: string;
   /** `command[0]` is a path that exists inside, or a name that the PATH inside finds. */

@@ -18,7 +18,7 @@ import { homedir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 import { asBelayError, BelayError, reasonOf } from '../core/errors.ts';
 import type { Clock } from '../core/ids.ts';
-import { bwrapArguments, etcFiles, FD } from './bwrap.ts';
+import { bwrapArguments, etcFiles, FD, shownFile } from './bwrap.ts';
 import { killCgroups } from './cgroup.ts';
 import { hostFailure } from './failures.ts';
 import { janitor, livingOwners, reliedUpon } from './janitor.ts';
@@ -112,8 +112,9 @@ function prepare(spec: SandboxSpec, workdir: string): MaskPlan {
     .filter((owner) => owner.workdir === workdir)
     .flatMap((owner) => owner.placeholders);
   const canWrite = writableBy(uid, gid);
-  const { protect = [], hide = [] } = spec;
-  const masks = planMasks({ workdir, callerHome: homedir(), canWrite, shared, protect, hide });
+  const { protect = [], hide = [], repositories = [] } = spec;
+  const own = { protect, hide, repositories };
+  const masks = planMasks({ workdir, callerHome: homedir(), canWrite, shared, ...own });
   const cgroups = spec.cgroups?.join ?? [];
   writeOwner(runDir, { workdir, placeholders: masks.placeholders, cgroups });
   // CRASH: from here on the janitor knows what to remove.
@@ -130,7 +131,8 @@ function prepare(spec: SandboxSpec, workdir: string): MaskPlan {
   const files = Object.entries(etcFiles(ignored)).map(
     ([name, text]) => [`etc/${name}`, text] as const,
   );
-  for (const [name, text] of [...files, ['empty', ''] as const]) {
+  const shown = masks.shown.map(({ content }, i) => [shownFile(i), content] as const);
+  for (const [name, text] of [...files, ...shown]) {
     writeFileSync(join(folder, name), text);
     chmodSync(join(folder, name), mode.file);
   }

@@ -1,0 +1,83 @@
+import {
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { changesBetween, surveyWorkspace } from '../../../src/sandbox/survey.ts';
+import { verifies } from '../../verifies.ts';
+
+let workdir: string;
+const at = (path: string): string => join(workdir, path);
+const put = (path: string, text = ''): void => {
+  mkdirSync(join(at(path), '..'), { recursive: true });
+  writeFileSync(at(path), text);
+};
+
+beforeEach(() => {
+  workdir = realpathSync(mkdtempSync(join(tmpdir(), 'belay-survey-')));
+});
+afterEach(() => rmSync(workdir, { recursive: true, force: true }));
+
+verifies(
+  'fsw.nested-git',
+  'repositories are found at any depth, and links are not followed',
+  () => {
+    for (const path of ['.git', 'a/.git', 'a/b/c/.git', 'node_modules/x/.git']) {
+      put(`${path}/config`);
+    }
+    put('worktree/.git', 'gitdir: ../.git/worktrees/w\n');
+    symlinkSync('a', at('link'));
+    symlinkSync('.', at('loop'));
+    const { repositories, unwalked } = surveyWorkspace(workdir);
+    expect([...repositories].sort()).toEqual(['a', 'a/b/c', 'node_modules/x', 'worktree']);
+    expect(unwalked).toBe(0);
+  },
+);
+
+verifies(
+  'fsw.nested-git',
+  'what there was no time for is counted, and large folders come last',
+  () => {
+    for (let i = 0; i < 40; i++) put(`node_modules/p${i}/index.js`);
+    put('src/deep/.git/config');
+    const survey = surveyWorkspace(workdir, { entries: 60, ms: 10_000, repositories: 64 });
+    expect(survey.repositories).toEqual(['src/deep']);
+    expect(survey.unwalked).toBeGreaterThan(10);
+    const late = surveyWorkspace(workdir, { entries: 60, ms: -1, repositories: 64 });
+    expect(late).toMatchObject({ repositories: [], unwalked: 1 });
+  },
+);
+
+verifies('fsw.changes', 'a change is seen also when its time and size are set back', () => {
+  put('package.json', '{"a":1}');
+  put('Makefile', 'all:\n');
+  put('tools/run.sh', 'true\n');
+  put('src/index.js', 'x');
+  const when = new Date(1_700_000_000_000);
+  utimesSync(at('package.json'), when, when);
+  const before = surveyWorkspace(workdir);
+  expect(changesBetween(before, surveyWorkspace(workdir))).toEqual([]);
+  put('package.json', '{"a":2}');
+  utimesSync(at('package.json'), when, when);
+  rmSync(at('Makefile'));
+  put('src/index.js', 'y');
+  put('.git/hooks/pre-commit', 'evil');
+  put('names\nwith/newline.sh', 'x');
+  expect(changesBetween(before, surveyWorkspace(workdir))).toEqual([
+    { path: '.git/hooks/pre-commit', how: 'added' },
+    { path: 'Makefile', how: 'removed' },
+    { path: 'names\nwith/newline.sh', how: 'added' },
+    { path: 'package.json', how: 'changed' },
+  ]);
+});
+
+test('a workspace that cannot be read is an empty survey', () => {
+  expect(surveyWorkspace(at('missing'))).toMatchObject({ repositories: [], unwalked: 0 });
+});
