@@ -3,7 +3,7 @@
 import { readFileSync, writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { asBelayError } from '../core/errors.ts';
-import { runDaemon, systemRandom } from './daemon.ts';
+import { createRandom, runDaemon } from './daemon.ts';
 import { findHome } from './home.ts';
 import type { DaemonLine } from './spawner.ts';
 
@@ -31,7 +31,7 @@ try {
     ...(values.linger === undefined ? {} : { lingerMs: Number(values.linger) }),
     ...(proxyPort === undefined ? {} : { proxyPort: Number(proxyPort) }),
     clock: Date.now,
-    random: systemRandom,
+    random: createRandom(),
     onReady: () => say({ kind: 'ready' }),
     onGuardLost: () => say({ kind: 'guard-lost' }),
     signal: abort.signal,

@@ -42,7 +42,11 @@ export function canonical(value: Json): string {
   return `{${out}}`;
 }
 
+/** Printable ASCII without a quote or a backslash: its own JSON form. */
+const PLAIN = /^[ !#-[\]-~]*$/;
+
 function quote(text: string): string {
+  if (PLAIN.test(text)) return `"${text}"`;
   if (!text.isWellFormed()) throw new TypeError('a lone surrogate has no JSON form');
   return JSON.stringify(text);
 }

@@ -18,9 +18,10 @@ export type LedgerHealth =
 export interface Ledger {
   /**
    * Resolves when the entry is on the disk. Assigns id, index, ts and, for an entry with a `run`,
-   * seq, synchronously and in call order. Rejects with ERR_LEDGER once the ledger has failed.
+   * seq, synchronously and in call order. Rejects with ERR_LEDGER once the ledger has failed. What
+   * nobody waits for may be written `soon`: with the next entry, or within 20 ms.
    */
-  append(body: EntryBody): Promise<Receipt>;
+  append(body: EntryBody, when?: 'now' | 'soon'): Promise<Receipt>;
   health(): LedgerHealth;
   /** Entries from `fromIndex` on, up to what is durable at the call, streamed from disk. */
   read(fromIndex?: number): AsyncIterable<Entry>;

@@ -34,6 +34,8 @@ interface Waiting {
 
 /** Appends that may wait for room in the ring. */
 const MAX_OVERFLOW = 1024;
+/** How long an entry that nobody waits for may wait for company. */
+const SOON_MS = 10;
 const CLOSE_LIMIT_MS = 10_000;
 
 export class SegmentLedger implements Ledger, AsyncDisposable {
@@ -51,6 +53,7 @@ export class SegmentLedger implements Ledger, AsyncDisposable {
   /** Payloads with a place and no room in the ring yet, in order. */
   #overflow: Uint8Array[] = [];
   #publishing = false;
+  #soon: NodeJS.Timeout | undefined;
   #closing = false;
   #ended = false;
   #failed: string | undefined;
@@ -88,7 +91,7 @@ export class SegmentLedger implements Ledger, AsyncDisposable {
     void this.#watch();
   }
 
-  append(body: EntryBody): Promise<Receipt> {
+  append(body: EntryBody, when: 'now' | 'soon' = 'now'): Promise<Receipt> {
     let entry: Entry;
     let payload: Uint8Array;
     try {
@@ -105,7 +108,8 @@ export class SegmentLedger implements Ledger, AsyncDisposable {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ receipt, resolve, reject });
       if (this.#overflow.length > 0 || !this.#ring.put(payload)) this.#overflow.push(payload);
-      this.#publishSoon();
+      if (when === 'now') this.#publishThisTurn();
+      else this.#soon ??= setTimeout(() => this.#publish(), SOON_MS).unref();
     });
   }
 
@@ -163,13 +167,19 @@ export class SegmentLedger implements Ledger, AsyncDisposable {
   }
 
   /** Once a turn, so that what is appended together is written together. */
-  #publishSoon(): void {
+  #publishThisTurn(): void {
     if (this.#publishing) return;
     this.#publishing = true;
-    queueMicrotask(() => {
+    setImmediate(() => {
       this.#publishing = false;
-      this.#ring.publish();
+      this.#publish();
     });
+  }
+
+  #publish(): void {
+    clearTimeout(this.#soon);
+    this.#soon = undefined;
+    this.#ring.publish();
   }
 
   async #watch(): Promise<void> {
@@ -202,12 +212,12 @@ export class SegmentLedger implements Ledger, AsyncDisposable {
     }
     if (moved === 0) return;
     this.#overflow.splice(0, moved);
-    this.#ring.publish();
+    this.#publish();
   }
 
   #closeWhenDrained(): void {
     if (this.#overflow.length > 0) return;
-    this.#ring.publish();
+    this.#publish();
     this.#ring.close();
   }
 

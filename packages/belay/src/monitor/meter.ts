@@ -5,7 +5,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import type { Reservation } from '../budget/budgets.ts';
 import type { ByteFlow, ByteSink, Call, CallBody, Response, Result } from '../core/call.ts';
-import { BelayError } from '../core/errors.ts';
+import { asBelayError, BelayError } from '../core/errors.ts';
 import type { Clock, RunId } from '../core/ids.ts';
 import type { Denial } from '../core/verdict.ts';
 import type { Ledger } from '../ledger/ledger.ts';
@@ -14,6 +14,8 @@ import type { MonitoredRun } from './facts.ts';
 
 export interface MeterParts {
   readonly call: Call;
+  /** Irreversible: its outcome is durable before the last byte is released. */
+  readonly durableFirst: boolean;
   readonly run: MonitoredRun;
   readonly stops: Stops;
   readonly ledger: Ledger;
@@ -36,6 +38,7 @@ export interface Meter {
 
 export function meter(parts: MeterParts): Meter {
   const { call, run, stops, ledger, clock, startedAt, reservation, after, observe } = parts;
+  const { durableFirst } = parts;
   let sentBytes = call.body.kind === 'buffered' ? call.body.bytes.length : 0;
   let sentHash: Hash | undefined;
   let receivedBytes = 0;
@@ -58,14 +61,17 @@ export function meter(parts: MeterParts): Meter {
     return refusal && new BelayError('ERR_ABORTED', refusal.reason);
   };
 
-  const settle = (status: number | undefined, error?: { code: string; reason: string }): void => {
-    if (!open) return;
+  const settle = (
+    status: number | undefined,
+    error?: { code: string; reason: string },
+  ): Promise<unknown> => {
+    if (!open) return Promise.resolve();
     open = false;
     reservation.settle(Math.min(sentBytes + receivedBytes, reservation.grantedBytes()));
     const sentSha256 = call.body.kind === 'buffered' ? call.body.sha256 : sentHash?.digest('hex');
     // A failed append closes the ledger for good; every later call is denied at step 6.
-    ledger
-      .append({
+    const settled = ledger.append(
+      {
         type: 'outcome',
         run: call.run,
         call: call.id,
@@ -76,10 +82,13 @@ export function meter(parts: MeterParts): Meter {
         receivedBytes,
         receivedSha256: receivedHash.digest('hex'),
         durationMs: clock() - startedAt,
-      })
-      .catch(() => {});
+      },
+      durableFirst ? 'now' : 'soon',
+    );
+    settled.catch(() => {});
     run.tally.settled({ bytes: sentBytes + receivedBytes, firstByteMs });
     observe(call.run, 'settled');
+    return settled;
   };
 
   async function* metered(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
@@ -130,8 +139,13 @@ export function meter(parts: MeterParts): Meter {
             // INVARIANT: I4: checked once more before the last byte is released.
             const why = blocked();
             if (why !== undefined) return breakOff(why);
-            settle(status);
-            sink.end();
+            const settled = settle(status);
+            if (!durableFirst) return sink.end();
+            // The agent hears that it is done when the record says so, or not at all.
+            settled.then(
+              () => sink.end(),
+              (failure) => sink.fail(asBelayError('ERR_LEDGER', 'no outcome', failure)),
+            );
           },
           fail(error) {
             if (!open) return;

@@ -81,6 +81,7 @@ export function createMonitor(parts: MonitorParts): Monitor {
     const after = stops.check(run.scopes);
     const settle = meter({
       call,
+      durableFirst: classified.effect === 'irreversible',
       run,
       stops,
       ledger,

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { afterEach, beforeEach, expect } from 'vitest';
 import { budgetScope } from '../../../src/budget/budgets.ts';
 import type { ByteSink, Call, Mode, Response, Result } from '../../../src/core/call.ts';
@@ -34,7 +35,7 @@ afterEach(async () => {
 interface Setting {
   readonly grant?: Partial<Grant>;
   readonly caps?: { calls?: number; bytes?: number };
-  readonly effect?: 'read' | 'write';
+  readonly effect?: 'read' | 'write' | 'irreversible';
   readonly verdict?: 'permit' | 'deny' | 'hold';
   readonly guarded?: boolean;
   readonly carry?: Carry;
@@ -227,6 +228,31 @@ verifies(
     expect(sent).toHaveLength(0);
     const last = (await entries()).at(-1);
     expect(last).toMatchObject({ type: 'outcome', error: { code: 'stopped' }, sentBytes: 0 });
+  },
+);
+
+verifies(
+  'log.before-effect',
+  'the last byte of an irreversible call is released only when its outcome is durable',
+  async () => {
+    for (const effect of ['irreversible', 'write'] as const) {
+      const held = Promise.withResolvers<void>();
+      const slow: Ledger = {
+        health: () => ledger.health(),
+        size: () => ledger.size(),
+        read: (from) => ledger.read(from),
+        append: async (body, when) => {
+          if (body.type === 'outcome') await held.promise;
+          return ledger.append(body, when);
+        },
+      };
+      const { monitor, id } = build({ ledger: slow, effect });
+      const drained = drain(await monitor.perform(call(id)));
+      const early = await Promise.race([drained, setTimeout(60, 'held')]);
+      expect(early).toBe(effect === 'irreversible' ? 'held' : 'hello');
+      held.resolve();
+      expect(await drained).toBe('hello');
+    }
   },
 );
 
