@@ -235,43 +235,33 @@ export const requirements = {
     behaviour: 'no credential in the home of the user is readable',
   },
   'fsr.dotenv': {
-    planned: true,
     behaviour: 'a .env file shows names and placeholders, never a value',
   },
   'fsw.git-rename': {
-    planned: true,
     behaviour: 'a folder above a protected name cannot be renamed',
   },
   'fsw.nested-git': {
-    planned: true,
     behaviour: 'hooks and settings of every repository below the workspace are protected',
   },
   'fsw.missing-config': {
-    planned: true,
     behaviour: 'a protected name that does not exist cannot be made',
   },
   'fsw.agent-config': {
-    planned: true,
     behaviour: 'no configuration of an agent, editor or package manager can be written',
   },
   'fsw.symlink-out': {
-    planned: true,
     behaviour: 'a symbolic link leads to nothing outside the workspace',
   },
   'fsw.symlink-swap-race': {
-    planned: true,
     behaviour: 'a link that is swapped while the sandbox is built leads nowhere else',
   },
   'fsw.hardlink': {
-    planned: true,
     behaviour: 'no file outside the workspace can be linked into it',
   },
   'fsw.placeholder-cleanup': {
-    planned: true,
     behaviour: 'no placeholder stays on the host, whoever was killed',
   },
   'fsw.changes': {
-    planned: true,
     behaviour: 'a run ends with a list of what it changed that the host would execute',
   },
   'fsw.allow-paths': {

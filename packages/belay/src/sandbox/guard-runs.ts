@@ -17,6 +17,7 @@ export interface GuardedRun {
   readonly registration: RunRegistration;
   readonly link: SandboxLink;
   tell: Tell | null;
+  abandoned: boolean;
   /** The daemon asked for a freeze of this run alone. */
   asked: boolean;
   /** Why it is frozen for good; nothing takes this back. */
@@ -29,9 +30,15 @@ export interface GuardedRun {
 export class GuardedRuns implements AsyncDisposable {
   readonly #runs = new Map<RunId, GuardedRun>();
   readonly #opening = new Map<RunId, Promise<GuardedRun>>();
+  /** Called when a run has ended whose launcher is gone. */
+  readonly #onAbandoned: () => void;
   #silent = false;
   /** How often all runs were finished; a run that was being registered meanwhile is one of them. */
   #finishes = 0;
+
+  constructor(onAbandoned: () => void) {
+    this.#onAbandoned = onAbandoned;
+  }
 
   get size(): number {
     return this.#runs.size + this.#opening.size;
@@ -78,6 +85,7 @@ export class GuardedRuns implements AsyncDisposable {
       registration,
       link,
       tell: null,
+      abandoned: false,
       asked: false,
       final: null,
       frozen: null,
@@ -161,6 +169,8 @@ export class GuardedRuns implements AsyncDisposable {
 
   /** For a run that nobody holds any more. */
   release(run: GuardedRun): void {
+    run.tell = null;
+    run.abandoned = true;
     this.#lose(run, 'its launcher is gone');
   }
 
@@ -194,6 +204,7 @@ export class GuardedRuns implements AsyncDisposable {
     // The helper may have been ended by another than the sandbox's end.
     run.link.kill().catch(() => {});
     run.tell?.({ ended: true });
+    if (run.abandoned) this.#onAbandoned();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

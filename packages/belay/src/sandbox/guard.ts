@@ -9,6 +9,7 @@
 
 import { lchownSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
 import { asBelayError, BelayError, reasonOf } from '../core/errors.ts';
 import {
   GUARD_VERSION,
@@ -21,6 +22,7 @@ import {
   sendLine,
 } from './guard-protocol.ts';
 import { GuardedRuns } from './guard-runs.ts';
+import { janitor } from './janitor.ts';
 
 const TICK_MS = 25;
 /** A longer gap between two ticks is the guard's own lateness, and counts as this much. */
@@ -32,7 +34,7 @@ const MOST_CONNECTIONS = 1_024;
 class Guard implements AsyncDisposable {
   readonly #server: Server;
   readonly #onIdle: () => void;
-  readonly #runs = new GuardedRuns();
+  readonly #runs: GuardedRuns;
   readonly #ticker = setInterval(() => this.#tick(), TICK_MS);
   #daemon: Socket | null = null;
   #saidBye = false;
@@ -42,7 +44,8 @@ class Guard implements AsyncDisposable {
   #tickedMs = performance.now();
   #leaving = false;
 
-  constructor(server: Server, onIdle: () => void) {
+  constructor(server: Server, onIdle: () => void, onAbandoned: () => void) {
+    this.#runs = new GuardedRuns(onAbandoned);
     this.#server = server.on('connection', (socket) => this.#accept(socket));
     this.#server.maxConnections = MOST_CONNECTIONS;
     this.#onIdle = onIdle;
@@ -167,7 +170,9 @@ async function main(path: string, owner: string | undefined): Promise<void> {
   // Order: the mode is 0600 from the first moment, then the socket changes hands.
   process.umask(0o177);
   const server = createServer();
-  const guard = new Guard(server, () => process.exit(0));
+  // What a dead launcher left in its workspace goes as soon as its agent is gone.
+  const sweep = () => janitor(dirname(path), Date.now);
+  const guard = new Guard(server, () => process.exit(0), sweep);
   server.listen(path, () => {
     const [uid, gid] = (owner ?? '').split(':').map(Number);
     if (owner !== undefined) lchownSync(path, uid as number, gid as number);

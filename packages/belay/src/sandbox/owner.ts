@@ -1,7 +1,7 @@
 // Who owns a run's folder, so that whoever finds it later knows whether its launcher still lives and
 // what it left in the workspace. Written before anything that would have to be cleaned up.
 
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isRunCgroup } from './cgroup.ts';
 import type { Placeholder } from './masks.ts';
@@ -33,7 +33,10 @@ export function writeOwner(runDir: string, owner: Omit<RunOwner, 'v' | 'pid' | '
 /** Undefined when there is none, or none that can be trusted to be ours. */
 export function readOwner(runDir: string): RunOwner | undefined {
   try {
-    const value: unknown = JSON.parse(readFileSync(join(runDir, OWNER_FILE), 'utf8'));
+    const path = join(runDir, OWNER_FILE);
+    // Root obeys only what root wrote: the folder belongs to the daemon's user.
+    if (lstatSync(path).uid !== process.getuid?.()) return undefined;
+    const value: unknown = JSON.parse(readFileSync(path, 'utf8'));
     return isOwner(value) ? value : undefined;
   } catch {
     return undefined; // not there, or torn: the folder is treated as one without an owner

@@ -1,0 +1,282 @@
+// A workspace that is not one's own friend: nested repositories, names that do not exist yet, links
+// out of it, links that move, and files that the next person runs. Each attempt is made inside, and,
+// as a control, outside in a copy, as the same uid.
+
+import { spawn } from 'node:child_process';
+import {
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'vitest';
+import { verifies } from '../verifies.ts';
+import { type Attempt, agentIds, eventually, openPlace, type Place } from './place.ts';
+import { scratch } from './upstreams.ts';
+
+const root = process.getuid?.() === 0;
+
+/** Attempts that all fail inside and all work outside, each in a fresh copy of the workspace. */
+async function onlyOutside(place: Place, attempts: readonly string[]): Promise<void> {
+  using folder = scratch();
+  const shells = attempts.map((text): Attempt => ['shell', text]);
+  const copies = attempts.map((_, i) => {
+    const copy = join(folder.path, String(i));
+    cpSync(place.workdir, copy, { recursive: true, verbatimSymlinks: true });
+    own(copy);
+    return copy;
+  });
+  own(folder.path);
+  const { results, run } = await place.attempt([], shells);
+  expect(run.status).toBe(0);
+  for (const [i, text] of attempts.entries()) {
+    expect(results[i]?.value.status, `inside: ${text}`).not.toBe(0);
+    const { status, stderr } = await place.outside(['sh', '-c', text], {
+      cwd: copies[i] as string,
+    });
+    expect(status, `outside: ${text}: ${stderr}`).toBe(0);
+  }
+}
+
+/** Everything below a folder, without following links, belongs to the agent's uid. */
+function own(path: string): void {
+  if (!root) return;
+  const { uid, gid } = agentIds();
+  chownSync(path, uid, gid);
+  for (const entry of readdirSync(path, { withFileTypes: true })) {
+    const below = join(path, entry.name);
+    if (entry.isDirectory()) own(below);
+    else if (entry.isFile()) chownSync(below, uid, gid);
+  }
+}
+
+verifies(
+  ['fsw.nested-git', 'fsw.git-rename'],
+  'hooks and settings of every repository cannot be written, nor a folder above them be renamed',
+  async () => {
+    await using place = await openPlace();
+    for (const path of ['.git/hooks', 'libs/inner/.git/hooks', 'libs/tree']) {
+      mkdirSync(join(place.workdir, path), { recursive: true });
+    }
+    place.put('libs/inner/.git/config', '[core]\n');
+    place.put('libs/tree/.git', 'gitdir: ../../.git/worktrees/tree\n');
+    await onlyOutside(place, [
+      'echo evil > libs/inner/.git/hooks/pre-commit',
+      'echo evil >> libs/inner/.git/config',
+      'mkdir libs/inner/.git/info && echo evil > libs/inner/.git/info/attributes',
+      'mkdir libs/inner/.claude && echo evil > libs/inner/.claude/settings.json',
+      'echo "gitdir: /tmp" > libs/tree/.git',
+      'rm libs/tree/.git',
+      'mv libs/inner/.git libs/inner/.other',
+      'mv libs/inner libs/other',
+      'mv libs other',
+      'mv .git/hooks .git/other',
+      'mv .git .other',
+    ]);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  ['fsw.missing-config', 'fsw.agent-config'],
+  'no protected name can be made, changed or removed, whether it exists or not',
+  async () => {
+    await using place = await openPlace();
+    for (const folder of ['.claude', '.husky']) mkdirSync(join(place.workdir, folder));
+    place.put('.claude/settings.json', '{}\n');
+    place.put('.npmrc', 'registry=https://registry.npmjs.org/\n');
+    const folders = ['.claude', '.cursor', '.codex', '.gemini', '.opencode', '.vscode', '.idea'];
+    const files = ['.mcp.json', '.envrc', '.npmrc', '.yarnrc.yml', '.pnpmfile.cjs', 'bunfig.toml'];
+    await onlyOutside(place, [
+      ...[...folders, '.husky', '.devcontainer', '.github/workflows'].map(
+        (path) => `mkdir -p ${path} && echo evil > ${path}/evil.json`,
+      ),
+      ...[...files, '.pre-commit-config.yaml', '.gitlab-ci.yml', 'opencode.json'].map(
+        (path) => `echo evil > ${path}`,
+      ),
+      'rm .npmrc',
+      'rm -r .claude',
+      'mv .claude other',
+      'mkdir made && echo evil > made/settings.json && rm -r .claude && mv made .claude',
+      'ln -sf /etc/passwd .npmrc',
+    ]);
+    expect(readFileSync(join(place.workdir, '.npmrc'), 'utf8')).toContain('registry.npmjs.org');
+  },
+  { timeoutMs: 90_000 },
+);
+
+verifies(
+  ['fsw.symlink-out', 'fsw.hardlink'],
+  'links lead to nothing outside the workspace, made before or inside',
+  async () => {
+    using folder = scratch();
+    await using place = await openPlace();
+    const outside = join(folder.path, 'outside');
+    mkdirSync(outside);
+    writeFileSync(join(outside, 'secret.txt'), 'a secret outside\n');
+    own(folder.path);
+    symlinkSync(outside, join(place.workdir, 'before'));
+    await onlyOutside(place, [
+      'cat before/secret.txt',
+      'echo evil > before/evil.txt',
+      `ln -s ${outside} inside && cat inside/secret.txt`,
+      `ln -sf ${outside}/secret.txt inside.txt && echo evil >> inside.txt`,
+    ]);
+    // A hard link needs a file that is there and is the agent's own; inside, none of them is.
+    const link = `mkdir -p ${folder.path}/links && ln ${outside}/secret.txt ${folder.path}/links/hard.txt`;
+    expect((await place.outside(['sh', '-c', link])).status).toBe(0);
+    const { results } = await place.attempt(
+      [],
+      [
+        ['shell', `ln ${outside}/secret.txt hard.txt`],
+        ['shell', 'ln /usr/bin/env hard && echo evil > hard'],
+      ],
+    );
+    for (const { value } of results) expect(value.status).not.toBe(0);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'fsw.symlink-swap-race',
+  'a protected name that is swapped for a link while sandboxes are built is never open behind it',
+  async () => {
+    using folder = scratch();
+    await using place = await openPlace();
+    own(folder.path);
+    const target = join(folder.path, 'target');
+    mkdirSync(target);
+    mkdirSync(join(place.workdir, '.claude'));
+    own(place.workdir);
+    own(folder.path);
+    // As the agent of an earlier run could have left it running outside: it cannot, but who knows.
+    const swap = [
+      'while :; do mv .claude .aside 2>/dev/null; ln -s aside-target .claude 2>/dev/null;',
+      'rm -f .claude 2>/dev/null; mv .aside .claude 2>/dev/null; done',
+    ].join(' ');
+    mkdirSync(join(place.workdir, 'aside-target'));
+    own(place.workdir);
+    const { uid, gid } = agentIds();
+    const swapper = spawn('sh', ['-c', swap], {
+      cwd: place.workdir,
+      stdio: 'ignore',
+      ...(root ? { uid, gid } : {}),
+    });
+    try {
+      for (let i = 0; i < 12; i++) {
+        const run = await place.run(
+          [],
+          ['sh', '-c', 'echo evil > .claude/evil.json && echo written || echo refused'],
+        );
+        // Either the run is refused, or inside it the name is closed.
+        if (run.status === 0) {
+          expect(run.stdout).not.toContain('written');
+        } else expect(run.stderr).toContain('belay: error');
+      }
+    } finally {
+      swapper.kill('SIGKILL');
+    }
+    await sleep(50);
+    for (const name of ['.claude', '.aside', 'aside-target']) {
+      expect(existsSync(join(place.workdir, name, 'evil.json')), name).toBe(false);
+    }
+  },
+  { timeoutMs: 90_000 },
+);
+
+verifies(
+  'fsw.placeholder-cleanup',
+  'no placeholder stays: after a run, after SIGKILL of its launcher, and after everything was killed',
+  async () => {
+    await using place = await openPlace();
+    const clean = readdirSync(place.workdir).sort();
+    const names = (): readonly string[] => readdirSync(place.workdir).sort();
+    await place.run([], ['true']);
+    expect(names()).toEqual(clean);
+
+    for (const everything of [false, true]) {
+      const started = place.start([], ['sleep', '300']);
+      const run = await place.openRun();
+      expect(names(), 'placeholders are on the host while it runs').not.toEqual(clean);
+      if (everything) {
+        const { pid } = await place.status();
+        process.kill(pid, 'SIGKILL');
+      }
+      started.child.kill('SIGKILL');
+      await started.ended;
+      if (everything) {
+        await place.run([], ['true']);
+        expect(names(), 'once the next command has run').toEqual(clean);
+      } else {
+        await eventually(
+          `end of ${run}`,
+          () => {
+            return JSON.stringify(names()) === JSON.stringify(clean) || undefined;
+          },
+          4_000,
+        );
+      }
+    }
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'fsw.changes',
+  'a run ends with a list of what it changed that someone else executes or obeys, also in the ledger',
+  async () => {
+    await using place = await openPlace();
+    place.put('package.json', '{}\n');
+    place.put('notes.txt', 'x\n');
+    const script = [
+      'echo "{ \\"scripts\\": {} }" > package.json',
+      'echo all: > Makefile',
+      'mkdir -p new/.git/hooks && echo evil > new/.git/hooks/pre-commit',
+      'echo y > notes.txt',
+    ].join(' && ');
+    const run = await place.run([], ['sh', '-c', script]);
+    expect(run.status, run.stderr).toBe(0);
+    const changes = [
+      { path: 'Makefile', how: 'added' },
+      { path: 'new/.git/hooks/pre-commit', how: 'added' },
+      { path: 'package.json', how: 'changed' },
+    ];
+    expect(run.summary).toMatchObject({ changes });
+    const entries = await place.entries(run.summary?.run);
+    expect(entries.at(-1)).toMatchObject({ type: 'run.close', changes });
+    const words = await place.session.belay(['run', '--', 'rm', 'Makefile']);
+    expect(words.stderr).toContain('belay: removed Makefile');
+    const quiet = await place.run([], ['sh', '-c', 'echo z > notes.txt']);
+    expect(quiet.summary).toMatchObject({ changes: [] });
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'fsr.dotenv',
+  'a .env file shows names and placeholders inside, in all its forms, and is whole afterwards',
+  async () => {
+    await using place = await openPlace();
+    const value = 'sk_live_0123456789abcdef';
+    place.put('.env', `API_KEY=${value}\nPORT=3000\n`);
+    place.put('.env.local', `OTHER=${value}\n`);
+    place.put('real.txt', `LINKED=${value}\n`);
+    symlinkSync('real.txt', join(place.workdir, '.env.linked'));
+    const script =
+      'cat .env .env.local .env.linked; echo x >> .env || echo refused; grep -r sk_li . || true';
+    const run = await place.run([], ['sh', '-c', script]);
+    expect(run.stdout).toContain('API_KEY=belay-placeholder\nPORT=3000\n');
+    expect(run.stdout).toContain('OTHER=belay-placeholder\n');
+    expect(run.stdout).toContain('refused');
+    expect(run.stdout).not.toContain(value);
+    const outside = await place.outside(['cat', '.env'], { cwd: place.workdir });
+    expect(outside.stdout).toBe(`API_KEY=${value}\nPORT=3000\n`);
+  },
+  { timeoutMs: 60_000 },
+);
