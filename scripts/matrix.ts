@@ -123,7 +123,7 @@ async function tryMutant(patch: string): Promise<readonly TestResult[]> {
     ...(reason === undefined ? {} : { reason }),
     durationMs: Math.round(performance.now() - startedMs),
   });
-  const { ids, problem } = parseMutant(readFileSync(patch, 'utf8'));
+  const { ids, files: named, problem } = parseMutant(readFileSync(patch, 'utf8'));
   if (problem !== undefined) return [row(ids.join(' ') || '?', 'failed', problem)];
 
   const copy = copyTree();
@@ -145,7 +145,13 @@ async function tryMutant(patch: string): Promise<readonly TestResult[]> {
     if (built.status !== 0)
       return ids.map((id) => row(id, 'failed', `does not build:\n${built.stdout}`));
 
-    const cited = citationsBelow(join(copy, TESTS)).filter(({ id }) => ids.includes(id));
+    const cited = citationsBelow(join(copy, TESTS)).filter(
+      ({ id, file }) => ids.includes(id) && (named.length === 0 || named.includes(file)),
+    );
+    const astray = named.find((name) => !cited.some(({ file }) => file === name));
+    if (astray !== undefined) {
+      return ids.map((id) => row(id, 'failed', `\`${astray}\` cites none of its ids`));
+    }
     const files = cited.map(({ file }) =>
       file.endsWith('.txt') ? 'scripts/scripts.test.ts' : file,
     );
@@ -154,6 +160,8 @@ async function tryMutant(patch: string): Promise<readonly TestResult[]> {
       projects: ['unit', 'system'],
       files: [...new Set(files)].map((file) => join(copy, TESTS, file)),
       ids,
+      // One id is answered by its first failure; another id may still need the rest.
+      bail: ids.length === 1,
       // Unit tests read the sources; packing for them would only take time.
       env: files.every((file) => file.startsWith('unit/'))
         ? {}
@@ -162,6 +170,12 @@ async function tryMutant(patch: string): Promise<readonly TestResult[]> {
       timeoutMs: MUTANT_TIMEOUT_MS,
       quiet: true,
     });
+    // A sandbox that cannot even be built fails every test, and shows nothing about a guard.
+    const [problem] = results.problems;
+    if (problem !== undefined) {
+      process.stdout.write(output);
+      return ids.map((id) => row(id, 'failed', `its tests could not run: ${problem}`));
+    }
     return ids.map((id) => {
       const mine = results.tests.filter((test) => idsOf(test.name).includes(id));
       const ran = mine.filter(({ state }) => state !== 'skipped');

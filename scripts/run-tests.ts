@@ -14,6 +14,8 @@ export interface TestRun {
   readonly files?: readonly string[];
   /** Only the tests that cite one of these. */
   readonly ids?: readonly string[];
+  /** Stop at the first failure. */
+  readonly bail?: boolean;
   readonly env?: Readonly<Record<string, string>>;
   /** Where the results go. */
   readonly into: string;
@@ -33,6 +35,7 @@ export async function runTests(run: TestRun): Promise<Ran> {
   rmSync(run.into, { force: true });
   const args = ['run', '--passWithNoTests', ...run.projects.flatMap((name) => ['--project', name])];
   if (run.ids !== undefined) args.push('-t', patternFor(run.ids));
+  if (run.bail) args.push('--bail=1');
   const become =
     run.uid === undefined
       ? []

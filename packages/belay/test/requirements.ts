@@ -265,7 +265,6 @@ export const requirements = {
     behaviour: 'a run ends with a list of what it changed that the host would execute',
   },
   'fsw.allow-paths': {
-    planned: true,
     behaviour: '`--allow-read` and `--allow-write` open exactly that path, and are recorded',
   },
   'kill.setsid-double-fork': {

@@ -13,6 +13,8 @@ interface Options {
   readonly agent?: string;
   readonly env?: string;
   readonly allow: readonly string[];
+  readonly allowRead: readonly string[];
+  readonly allowWrite: readonly string[];
   readonly shadow?: boolean;
   readonly budget: readonly string[];
   readonly workdir: string;
@@ -38,6 +40,13 @@ export function register(program: Command): void {
       collect,
       [],
     )
+    .option('--allow-read <path>', 'show a file or folder of the host', collect, [])
+    .option(
+      '--allow-write <path>',
+      'let it be written too; nothing in it is protected',
+      collect,
+      [],
+    )
     .option('--shadow', 'reads pass, writes are listed and refused')
     .option('--budget <unit=cap>', 'calls=100 or bytes=10MB; may be repeated', collect, [])
     .option('--workdir <dir>', 'the workspace', '.')
@@ -57,6 +66,7 @@ export function register(program: Command): void {
         ...(options.agent === undefined ? {} : { agent: options.agent }),
         ...(options.env === undefined ? {} : { environment: options.env }),
         allow: options.allow,
+        paths: { read: options.allowRead, write: options.allowWrite },
         shadow: options.shadow === true,
         containment: options.containment,
         caps: parseBudget(options.budget),

@@ -10,6 +10,7 @@ import type { Client } from './client.ts';
 import type { Contained } from './contained.ts';
 import { GuardSeat } from './guard-seat.ts';
 import type { Home } from './home.ts';
+import type { OpenPaths } from './open-paths.ts';
 import type { OpenedRun } from './protocol.ts';
 import { makeAgentHome, passSocket, type Workdir } from './workdir.ts';
 
@@ -20,6 +21,7 @@ export interface SandboxedRun {
   readonly workdir: Workdir;
   readonly named: NamedPaths;
   readonly limits: Limits;
+  readonly paths: OpenPaths;
   readonly repositories: readonly string[];
   readonly target: CommandBinds;
   readonly env: Readonly<Record<string, string>>;
@@ -47,7 +49,8 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
       home: agentHome,
       command: target.command,
       env: { ...opened.variables, ...target.env, ...asked.env },
-      readOnly: target.readOnly,
+      readOnly: [...target.readOnly, ...asked.paths.read],
+      writable: asked.paths.write,
       ...(workdir.agent === undefined ? {} : { uid: workdir.agent, idmap: workdir.idmap }),
       tty: asked.tty,
     }),

@@ -206,6 +206,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
           uid: request.uid,
           config: run.configDigest,
           grants: request.allow,
+          paths: request.paths,
           caps: run.caps,
         });
         notify(external ? { ...run.opened, proxy: await proxyFor(id) } : run.opened);

@@ -17,6 +17,7 @@ import { containExternally } from './contain-external.ts';
 import { containInSandbox } from './contain-sandbox.ts';
 import type { Contained } from './contained.ts';
 import type { Home } from './home.ts';
+import { openPaths } from './open-paths.ts';
 import {
   type Containment,
   type OpenedRun,
@@ -33,6 +34,8 @@ export interface LaunchOptions {
   readonly agent?: string;
   readonly environment?: string;
   readonly allow: readonly string[];
+  /** Of the host, opened to the agent. */
+  readonly paths: { readonly read: readonly string[]; readonly write: readonly string[] };
   readonly shadow: boolean;
   readonly containment: Containment;
   readonly caps: { readonly calls?: number; readonly bytes?: number };
@@ -68,6 +71,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
         workdir: workdir.path,
       });
 
+  const paths = openPaths(options.paths, home);
   const before = surveyWorkspace(workdir.path);
   if (before.unwalked > 0 && !external) {
     const what = before.unwalked === 1 ? 'folder was' : 'folders were';
@@ -82,6 +86,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
     allow: options.allow,
     shadow: options.shadow,
     containment: options.containment,
+    paths,
     caps: options.caps,
     command: options.command,
     workdir: workdir.path,
@@ -133,6 +138,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
             client,
             opened,
             workdir,
+            paths,
             repositories: before.repositories,
             limits: limitsOf(bundle, opened.agent),
             named: namedPaths(bundle, workdir.path, options.env),

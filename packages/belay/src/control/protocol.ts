@@ -23,6 +23,11 @@ export const openRun = z.strictObject({
   environment: text(200).optional(),
   allow: z.array(text(500)).max(100),
   shadow: z.boolean(),
+  /** Of the host, opened to the agent by the user's own words. */
+  paths: z.strictObject({
+    read: z.array(text(4096)).max(100),
+    write: z.array(text(4096)).max(100),
+  }),
   containment,
   caps: z.strictObject({ calls: count.exactOptional(), bytes: count.exactOptional() }),
   command: z.array(text(100_000)).min(1).max(1000),

@@ -105,6 +105,7 @@ export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): re
     ...['--tmpfs', '/tmp', '--tmpfs', '/var/tmp', '--dir', '/run'],
     ...['--bind', at(spec.home), AGENT_HOME],
     ...spec.readOnly.flatMap((path) => ['--ro-bind', at(path), path]),
+    ...(spec.writable ?? []).flatMap((path) => ['--bind', at(path), path]),
     ...['--bind', work(workdir), workdir],
     ...masks.pins.flatMap((path) => ['--bind', work(path), path]),
     ...masks.readOnly.flatMap((path) => ['--ro-bind', work(path), path]),

@@ -24,6 +24,8 @@ export interface SandboxSpec {
   readonly env: Readonly<Record<string, string>>;
   /** Paths outside /usr that the command needs; bound at their own place. */
   readonly readOnly: readonly string[];
+  /** Paths of the host that the agent may write; nothing in them is protected. */
+  readonly writable?: readonly string[];
   /** Whom the bridge and the agent run as; given exactly when the caller is root. */
   readonly uid?: { readonly uid: number; readonly gid: number };
   /** The workspace belongs to uid 0: bind it with the ids exchanged. */

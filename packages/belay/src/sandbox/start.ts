@@ -157,6 +157,7 @@ async function enter(
       { path: spec.trustDir },
       lend(spec.home),
       ...spec.readOnly.map((path) => ({ path })),
+      ...(spec.writable ?? []).map(lend),
     ],
     uid: spec.uid,
     cgroups: spec.cgroups?.join ?? [],

@@ -198,8 +198,12 @@ verifies(
     const { pid } = await place.status();
     const second = await place.session.belay(['up'], { timeoutMs: 20_000 });
     expect(second.status).toBe(69);
-    expect(second.stderr).toMatch(/^belay: error: .*\n(?:belay: hint: .*\n)?$/);
+    // By the lock: a second one that got as far as the guard would have written to the ledger.
+    expect(second.stderr).toMatch(
+      /^belay: error: another daemon owns this home\nbelay: hint: .*\n$/,
+    );
     expect((await place.status()).pid).toBe(pid);
+    expect((await place.session.belay(['log', 'verify'])).status).toBe(0);
     expect((await place.run([], ['true'])).status).toBe(0);
   },
   { timeoutMs: 40_000 },

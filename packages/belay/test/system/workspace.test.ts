@@ -280,3 +280,51 @@ verifies(
   },
   { timeoutMs: 60_000 },
 );
+
+verifies(
+  'fsw.allow-paths',
+  '`--allow-read` and `--allow-write` open exactly that path, are recorded, and never open the state',
+  async () => {
+    using folder = scratch();
+    await using place = await openPlace();
+    for (const name of ['shown', 'given', 'other']) {
+      mkdirSync(join(folder.path, name));
+      writeFileSync(join(folder.path, name, 'file.txt'), `${name}\n`);
+    }
+    own(folder.path);
+    const [shown, given, other] = ['shown', 'given', 'other'].map((name) =>
+      join(folder.path, name),
+    );
+    const script = [
+      `cat ${shown}/file.txt ${given}/file.txt`,
+      `echo more >> ${given}/file.txt`,
+      `echo evil 2>&1 >> ${shown}/file.txt || echo read-only`,
+      `cat ${other}/file.txt 2>&1 || echo hidden`,
+    ].join('; ');
+    const flags = ['--allow-read', shown as string, '--allow-write', given as string];
+    const run = await place.run(flags, ['sh', '-c', script]);
+    expect(run.status, run.stderr).toBe(0);
+    expect(run.stdout).toMatch(/^shown\ngiven\n/);
+    expect(run.stdout).toContain('read-only\n');
+    expect(run.stdout).toContain('hidden\n');
+    expect(readFileSync(`${given}/file.txt`, 'utf8')).toBe('given\nmore\n');
+    expect(readFileSync(`${shown}/file.txt`, 'utf8')).toBe('shown\n');
+    const entries = await place.entries(run.summary?.run);
+    expect(entries[0]).toMatchObject({
+      type: 'run.open',
+      paths: { read: [shown], write: [given] },
+    });
+
+    const { home } = place.session;
+    const closed = ['/', '/proc', '/run', home, join(home, 'ledger'), join(home, '..'), '/missing'];
+    for (const flag of ['--allow-read', '--allow-write']) {
+      for (const path of closed) {
+        const refused = await place.run([flag, path], ['true']);
+        expect(refused.status, `${flag} ${path}`).toBe(2);
+        expect(refused.stderr).toMatch(/belay: error: .*opened/);
+      }
+    }
+    expect((await place.run(['--allow-write', '/usr/local'], ['true'])).status).toBe(2);
+  },
+  { timeoutMs: 60_000 },
+);

@@ -93,7 +93,8 @@ export async function startSandbox(options: SandboxOptions): Promise<SandboxStan
       await until('the cgroup is empty', () => readFileSync(processes, 'latin1') === '');
       rmdirSync(cgroup);
     }
-    rmSync(dir, { recursive: true });
+    // What the kernel is about to kill may still write.
+    rmSync(dir, { recursive: true, maxRetries: 10 });
   };
   try {
     return await build();

@@ -53,6 +53,7 @@ export const runOpen = (run: RunId) => ({
   uid: 1000,
   config: 'sha256:0',
   grants: [],
+  paths: { read: [], write: [] },
   caps: {},
 });
 

@@ -116,7 +116,11 @@ test('a mutant names what catches it and changes only the product', () => {
   const head = '# answers imds\n# caught-by: net.imds\n';
   const diff = (path: string) => `diff --git a/${path} b/${path}\n--- a/${path}\n+++ b/${path}\n`;
   const source = diff('packages/belay/src/a.ts');
-  expect(parseMutant(head + source)).toEqual({ ids: ['net.imds'] });
+  expect(parseMutant(head + source)).toEqual({ ids: ['net.imds'], files: [] });
+  expect(parseMutant(`${head}# in: a.test.ts b.test.ts\n${source}`).files).toEqual([
+    'a.test.ts',
+    'b.test.ts',
+  ]);
   expect(parseMutant(source).problem).toContain('caught-by');
   expect(parseMutant(`# caught-by: no.such\n${source}`).problem).toContain('no.such');
   expect(parseMutant(head + diff('packages/belay/test/a.ts')).problem).toContain('never a test');

@@ -65,6 +65,16 @@ describe.each(ARCHES)('%s', (arch) => {
     expect(ask(arch, 0x3fffffff)).toBe(refuse(ENOSYS));
   });
 
+  verifies('ptrace.attach', `${arch}: no call reaches into another process`, () => {
+    // By name: a list that the program is built from says nothing of what it forgot.
+    for (const name of [
+      ...(['ptrace', 'process_vm_readv', 'process_vm_writev'] as const),
+      ...(['process_madvise', 'pidfd_getfd', 'kcmp'] as const),
+    ]) {
+      expect(ask(arch, name), name).toBe(refuse(EPERM));
+    }
+  });
+
   test('every denied call is refused', () => {
     for (const name of DENIED) if (has(name)) expect(ask(arch, name)).toBe(refuse(EPERM));
     for (const name of ['clone3', 'openat2'] as const) expect(ask(arch, name)).toBe(refuse(ENOSYS));
