@@ -11,7 +11,7 @@ import { type Finished, type Invocation, openSession, type Session } from '../in
 import type { Upstream } from './upstreams.ts';
 
 export const NODE = process.execPath;
-const PROBE = join(import.meta.dirname, 'inside/probe.mjs');
+const PROBES = ['probe.mjs', 'kernel-probe.mjs'];
 
 /** What `belay run --json` writes on stderr at its end. */
 export interface Summary {
@@ -86,8 +86,8 @@ export interface ConfigParts {
 
 export interface Control {
   readonly env?: Readonly<Record<string, string>>;
-  /** Addresses that the control has in a network namespace of its own. */
-  readonly addresses?: readonly string[];
+  /** Given, the control is root of namespaces of its own, and these addresses are there. */
+  readonly addresses?: readonly string[] | undefined;
 }
 
 /** A run that the test drives: what it has said so far, and its end. */
@@ -111,8 +111,10 @@ export async function openPlace(
     writeFileSync(path, text, { mode: 0o644 });
     return path;
   };
-  copyFileSync(PROBE, join(workdir, 'probe.mjs'));
-  chmodSync(join(workdir, 'probe.mjs'), 0o644);
+  for (const name of PROBES) {
+    copyFileSync(join(import.meta.dirname, 'inside', name), join(workdir, name));
+    chmodSync(join(workdir, name), 0o644);
+  }
   let asked = 0;
   // The attempts are in a file: in an argument, a text that is looked for would be found there.
   const probe = (attempts: readonly Attempt[]): readonly string[] => {
@@ -169,17 +171,12 @@ export async function openPlace(
       return { results: parseResults(run), run };
     },
 
-    async control(attempts, { env = {}, addresses = [] } = {}) {
+    async control(attempts, { env = {}, addresses } = {}) {
       const command = probe(attempts);
-      const links = ['lo up', ...addresses.map((address) => `add ${address} dev lo`)];
-      const setUp = links.map((words) =>
-        words.startsWith('add') ? `ip addr ${words}` : `ip link set ${words}`,
-      );
-      const netns = ['unshare', '--user', '--map-root-user', '--net', 'sh', '-ec'];
-      const argv =
-        addresses.length === 0
-          ? command
-          : [...netns, `${setUp.join('\n')}\nexec "$@"`, 'control', ...command];
+      const links = (addresses ?? []).map((address) => `ip addr add ${address} dev lo`);
+      const setUp = ['ip link set lo up', ...links, 'exec "$@"'].join('\n');
+      const own = ['unshare', '--user', '--map-root-user', '--net', '--mount', 'sh', '-ec', setUp];
+      const argv = addresses === undefined ? command : [...own, 'control', ...command];
       return parseResults(await place.outside(argv, { env, timeoutMs: 60_000 }));
     },
 
@@ -246,6 +243,18 @@ function parseResults({ stdout, stderr, status }: Finished): readonly Attempted[
   const line = stdout.split('\n').findLast((text) => text.startsWith('[{'));
   if (line === undefined) throw new Error(`the probe said nothing, status ${status}: ${stderr}`);
   return JSON.parse(line) as readonly Attempted[];
+}
+
+/** What came of each attempt, by its name. */
+export function keyed(
+  attempts: Readonly<Record<string, Attempt>>,
+  results: readonly Attempted[],
+): Record<string, Attempted> {
+  const names = Object.keys(attempts);
+  if (results.length !== names.length) {
+    throw new Error(`${names.length} attempts had ${results.length} results`);
+  }
+  return Object.fromEntries(names.map((name, i) => [name, results[i] as Attempted]));
 }
 
 /** The denials of a run, as the ledger has them. */

@@ -10,6 +10,7 @@ import http from 'node:http';
 import https from 'node:https';
 import net from 'node:net';
 import tls from 'node:tls';
+import { KERNEL_ATTEMPTS } from './kernel-probe.mjs';
 
 const TIMEOUT_MS = 4_000;
 const MOST_TEXT = 4_000;
@@ -235,7 +236,7 @@ async function serve(tcpPorts, udpPorts = [], host = '0.0.0.0') {
     );
   }
   for (const port of udpPorts) {
-    const socket = dgram.createSocket('udp4');
+    const socket = dgram.createSocket(host.includes(':') ? 'udp6' : 'udp4');
     socket.on('message', (_, from) => socket.send('here', from.port, from.address));
     servers.push(socket);
     await new Promise((resolve) => socket.bind(port, host, resolve));
@@ -294,6 +295,7 @@ const ATTEMPTS = {
   shell,
   fileScan,
   perl,
+  ...KERNEL_ATTEMPTS,
 };
 
 const results = [];
