@@ -301,6 +301,9 @@ export const requirements = {
   'demo.story': {
     behaviour: 'the demo shows every scene and ends with the table and the report',
   },
+  'agent.profile': {
+    behaviour: 'a known agent starts with its own sandbox and updater off, and its plain settings',
+  },
   'agent.claude': { behaviour: 'unmodified Claude Code works through every layer' },
 } as const satisfies Record<string, Requirement>;
 

@@ -1,10 +1,12 @@
 // The agent in Belay's sandbox: built, registered with the guard, acknowledged, and not yet let go.
 
+import { homedir } from 'node:os';
 import type { NamedPaths } from '../config/paths.ts';
 import { unreachable } from '../core/errors.ts';
 import { type Limits, makeCgroups, removeCgroups } from '../sandbox/cgroup.ts';
 import type { CommandBinds } from '../sandbox/command.ts';
 import type { GuardNotice } from '../sandbox/guard-client.ts';
+import { homeFiles, profileOf } from '../sandbox/profiles/profiles.ts';
 import { startSandbox } from '../sandbox/start.ts';
 import type { Client } from './client.ts';
 import type { Contained } from './contained.ts';
@@ -33,6 +35,8 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
   const { home, client, opened, workdir, target, say } = asked;
   if (workdir.agent !== undefined) passSocket(opened.runDir, workdir.agent);
   const agentHome = makeAgentHome(home, opened.agent, workdir.agent);
+  const profile = profileOf(target.command);
+  if (profile?.says !== undefined) say(`belay: ${profile.says}`);
   await using stack = new AsyncDisposableStack();
   const cgroups = makeCgroups(opened.run, asked.limits);
   stack.defer(() => removeCgroups(cgroups.join));
@@ -47,8 +51,9 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
       ...asked.named,
       repositories: asked.repositories,
       home: agentHome,
+      homeFiles: profile === undefined ? [] : homeFiles(profile, homedir()),
       command: target.command,
-      env: { ...opened.variables, ...target.env, ...asked.env },
+      env: { ...profile?.variables, ...opened.variables, ...target.env, ...asked.env },
       readOnly: [...target.readOnly, ...asked.paths.read],
       writable: asked.paths.write,
       ...(workdir.agent === undefined ? {} : { uid: workdir.agent, idmap: workdir.idmap }),

@@ -9,6 +9,7 @@ import { AGENT_PATH } from './command.ts';
 import { BRIDGE_ADDRESS } from './link.ts';
 import type { MaskPlan } from './masks.ts';
 import { GATE } from './perl.ts';
+import type { HomeFile } from './profiles/profile.ts';
 import type { SandboxSpec } from './spec.ts';
 
 /** Descriptors that bwrap and the gate inherit. */
@@ -70,6 +71,11 @@ export function shownFile(index: number): string {
   return `shown-${index}`;
 }
 
+/** The generated file that goes into the agent's home. */
+export function homeFile(index: number): string {
+  return `home-${index}`;
+}
+
 /** Where a source is found by bwrap: `root` is one of the staged sources, `path` lies in it. */
 export type At = (root: string, path?: string) => string;
 
@@ -116,6 +122,9 @@ export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): re
       ...['--ro-bind', at(spec.trustDir, join(spec.trustDir, name)), `/run/belay/${name}`],
     ]),
     ...['--ro-bind', at(spec.trustDir, join(spec.trustDir, 'certs')), '/etc/ssl/certs'],
+    ...(spec.homeFiles ?? []).flatMap((_, i) => [
+      ...['--ro-bind', at(filesDir, join(filesDir, homeFile(i))), `/run/belay/${homeFile(i)}`],
+    ]),
     ...Object.entries(agentEnvironment(spec)).flatMap(([name, value]) => ['--setenv', name, value]),
     ...['--chdir', workdir, '--remount-ro', '/'],
     ...['--json-status-fd', String(FD.status), '--seccomp', String(FD.filter)],
@@ -138,7 +147,12 @@ function javaSettings(): readonly string[] {
 }
 
 /** The command behind its gate, as bwrap's own command. */
-export function gated(command: readonly string[]): readonly string[] {
+export function gated(
+  command: readonly string[],
+  homeFiles: readonly HomeFile[],
+): readonly string[] {
   const fds = [FD.gate, FD.stderr, FD.filter].map(String);
-  return ['/usr/bin/perl', '-e', GATE, '--', ...fds, ...command];
+  const files = homeFiles.flatMap(({ when, path }) => [when, path]);
+  const home = ['/run/belay/home', String(homeFiles.length), ...files];
+  return ['/usr/bin/perl', '-e', GATE, '--', ...fds, ...home, ...command];
 }

@@ -160,13 +160,27 @@ become(@ARGV);
 `;
 
 /**
- * Inside the sandbox, its first program: says on descriptor GATE that the sandbox stands, waits for
- * one line, and only on `go` becomes the command, with its own stderr from descriptor STDERR and
- * none of FIRST to STDERR. Anything else, and the end of input, is 69. Arguments: GATE STDERR FIRST
- * COMMAND ARGUMENTS...
+ * Inside the sandbox, its first program: puts the files of a profile into the home (where a link leads
+ * to nothing of the host), says on descriptor GATE that the sandbox stands, waits for one line, and
+ * only on `go` becomes the command, with its own stderr from descriptor STDERR and none of FIRST to
+ * STDERR. Anything else, and the end of input, is 69. Arguments: GATE STDERR FIRST FILES COUNT (WHEN
+ * PATH)... COMMAND ARGUMENTS...; the content of file N is FILES-N.
  */
 export const GATE = `use strict;
-my ($gate, $stderr, $first, @command) = @ARGV;
+my ($gate, $stderr, $first, $files, $count) = splice @ARGV, 0, 5;
+for my $n (0 .. $count - 1) {
+  my ($when, $path) = splice @ARGV, 0, 2;
+  my ($folder, @parts) = ($ENV{HOME}, split '/', $path);
+  my $name = pop @parts;
+  for (@parts) { $folder .= "/$_"; mkdir $folder, 0700 }
+  next if $when eq 'missing' && lstat "$folder/$name";
+  open my $from, '<', "$files-$n" or next;
+  # A home that an agent made unfit for this is its own loss.
+  unlink "$folder/$name";
+  open my $to, '>', "$folder/$name" or next;
+  print $to do { local $/; <$from> };
+}
+my @command = @ARGV;
 $SIG{$_} = 'DEFAULT' for qw(INT QUIT);
 open my $launcher, '+<&=', $gate or exit 69;
 syswrite $launcher, "ready\n" or exit 69;

@@ -2,6 +2,7 @@
 
 import type { RunId } from '../core/ids.ts';
 import type { Limits, RunCgroups } from './cgroup.ts';
+import type { HomeFile } from './profiles/profile.ts';
 
 export interface SandboxSpec {
   readonly run: RunId;
@@ -19,6 +20,8 @@ export interface SandboxSpec {
   readonly repositories?: readonly string[];
   /** The agent's home, bound at /home/agent. */
   readonly home: string;
+  /** Put into the home, inside, before the command starts. */
+  readonly homeFiles?: readonly HomeFile[];
   /** `command[0]` is a path that exists inside, or a name that the PATH inside finds. */
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;

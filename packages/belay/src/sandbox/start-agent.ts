@@ -10,6 +10,7 @@ import { BelayError } from '../core/errors.ts';
 import { FD, gated } from './bwrap.ts';
 import { hostFailure, missingProgram } from './failures.ts';
 import { processGone, processStart } from './process-start.ts';
+import type { HomeFile } from './profiles/profile.ts';
 import { TOOL_ENV } from './start-bridge.ts';
 
 const READY_MS = 10_000;
@@ -39,6 +40,7 @@ export interface AgentOptions {
   readonly runDir: string;
   readonly agentNetPid: number;
   readonly command: readonly string[];
+  readonly homeFiles: readonly HomeFile[];
   /** Options of prlimit. */
   readonly resourceLimits: readonly string[];
   readonly filterFd: number;
@@ -57,7 +59,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     ...['prlimit', ...options.resourceLimits, '--'],
     ...['setpriv', '--pdeathsig', 'KILL', '--'],
     ...['unshare', '--pid', '--fork', '--kill-child=KILL', '--'],
-    ...['bwrap', '--args', String(FD.args), '--', ...gated(options.command)],
+    ...['bwrap', '--args', String(FD.args), '--', ...gated(options.command, options.homeFiles)],
   ];
   const child = spawn(program, args, {
     cwd: options.runDir,

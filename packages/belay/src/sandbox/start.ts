@@ -18,7 +18,7 @@ import { homedir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 import { asBelayError, BelayError, reasonOf } from '../core/errors.ts';
 import type { Clock } from '../core/ids.ts';
-import { bwrapArguments, etcFiles, FD, shownFile } from './bwrap.ts';
+import { bwrapArguments, etcFiles, FD, homeFile, shownFile } from './bwrap.ts';
 import { killCgroups } from './cgroup.ts';
 import { hostFailure } from './failures.ts';
 import { janitor, livingOwners, reliedUpon } from './janitor.ts';
@@ -132,7 +132,8 @@ function prepare(spec: SandboxSpec, workdir: string): MaskPlan {
     ([name, text]) => [`etc/${name}`, text] as const,
   );
   const shown = masks.shown.map(({ content }, i) => [shownFile(i), content] as const);
-  for (const [name, text] of [...files, ...shown]) {
+  const home = (spec.homeFiles ?? []).map(({ content }, i) => [homeFile(i), content] as const);
+  for (const [name, text] of [...files, ...shown, ...home]) {
     writeFileSync(join(folder, name), text);
     chmodSync(join(folder, name), mode.file);
   }
@@ -188,6 +189,7 @@ async function enter(
       runDir: spec.runDir,
       agentNetPid,
       command: spec.command,
+      homeFiles: spec.homeFiles ?? [],
       resourceLimits: resourceLimits(spec),
       filterFd,
       argsFd,

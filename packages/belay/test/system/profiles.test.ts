@@ -1,0 +1,62 @@
+// A known agent finds in its home what it needs to work in here, and nothing of its user's secrets;
+// a home that an agent has prepared leads no write of ours out of the sandbox.
+
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { verifies } from '../verifies.ts';
+import { openPlace } from './place.ts';
+import { scratch } from './upstreams.ts';
+
+const SHOW = 'cat ~/.claude/settings.json ~/.claude/CLAUDE.md ~/.claude.json; env | grep DISABLE_';
+
+verifies(
+  'agent.profile',
+  'a known agent starts with its sandbox and updater off and its user’s plain settings, not secrets',
+  async () => {
+    await using place = await openPlace();
+    const { session } = place;
+    const userHome = session.env.HOME as string;
+    mkdirSync(join(userHome, '.claude'));
+    const settings = { model: 'opus', env: { TOKEN: 'a secret' }, sandbox: { enabled: true } };
+    writeFileSync(join(userHome, '.claude/settings.json'), JSON.stringify(settings));
+    writeFileSync(join(userHome, '.claude/CLAUDE.md'), 'be kind\n');
+    const bin = join(place.workdir, 'bin');
+    mkdirSync(bin);
+    const claude = join(bin, 'claude');
+    writeFileSync(claude, `#!/bin/sh\n${SHOW}\n[ -z "$1" ] || sh -c "$1"\n`);
+    chmodSync(claude, 0o755);
+    const env = { PATH: `${bin}:${session.env.PATH}` };
+    const run = (...args: string[]) => place.run([], ['claude', ...args], { env });
+
+    const first = await run();
+    expect(first.status, first.stderr).toBe(0);
+    const shown = first.stdout;
+    const end = shown.indexOf('\n}\n') + 3;
+    expect(JSON.parse(shown.slice(0, end))).toEqual({ model: 'opus', sandbox: { enabled: false } });
+    expect(shown).toContain('be kind');
+    expect(shown).toContain('hasCompletedOnboarding');
+    expect(shown).toContain('DISABLE_AUTOUPDATER=1');
+    expect(shown).not.toContain('a secret');
+    const other = await place.run([], ['sh', '-c', 'env; ls -A ~/.claude 2>&1']);
+    expect(other.stdout, 'another program gets no profile').not.toContain('DISABLE_AUTOUPDATER');
+
+    // An agent that turns its home into links: the next start writes nothing through them.
+    using folder = scratch();
+    chmodSync(folder.path, 0o777);
+    const trap = `rm -rf ~/.claude && ln -s ${folder.path} ~/.claude && ln -sf ${folder.path}/x ~/.claude.json`;
+    expect((await run(trap)).status).toBe(0);
+    await run();
+    expect(readdirSync(folder.path)).toEqual([]);
+    expect(existsSync(join(folder.path, 'x'))).toBe(false);
+    expect(readFileSync(join(userHome, '.claude/CLAUDE.md'), 'utf8')).toBe('be kind\n');
+  },
+  { timeoutMs: 60_000 },
+);
