@@ -278,7 +278,6 @@ export const requirements = {
     behaviour: 'every client inside trusts the authority of the installation',
   },
   'run.publish': {
-    planned: true,
     behaviour:
       'a published port of the agent is reached on the loopback of the host, and is recorded',
   },

@@ -5,6 +5,7 @@ import { parseSize } from '../config/size.ts';
 import { findHome } from '../control/home.ts';
 import { launch } from '../control/launch.ts';
 import type { RunSummary } from '../control/protocol.ts';
+import { parsePublished } from '../control/publish.ts';
 import { BelayError } from '../core/errors.ts';
 import { printable } from '../core/target.ts';
 import { bytes, milliseconds } from './output.ts';
@@ -14,6 +15,7 @@ interface Options {
   readonly env?: string;
   readonly allow: readonly string[];
   readonly allowRead: readonly string[];
+  readonly publish: readonly string[];
   readonly allowWrite: readonly string[];
   readonly shadow?: boolean;
   readonly budget: readonly string[];
@@ -47,6 +49,7 @@ export function register(program: Command): void {
       collect,
       [],
     )
+    .option('--publish <port>', "reach the agent's server on the host's 127.0.0.1", collect, [])
     .option('--shadow', 'reads pass, writes are listed and refused')
     .option('--budget <unit=cap>', 'calls=100 or bytes=10MB; may be repeated', collect, [])
     .option('--workdir <dir>', 'the workspace', '.')
@@ -66,6 +69,7 @@ export function register(program: Command): void {
         ...(options.agent === undefined ? {} : { agent: options.agent }),
         ...(options.env === undefined ? {} : { environment: options.env }),
         allow: options.allow,
+        ports: options.publish.map(parsePublished),
         paths: { read: options.allowRead, write: options.allowWrite },
         shadow: options.shadow === true,
         containment: options.containment,

@@ -14,6 +14,7 @@ import { GuardSeat } from './guard-seat.ts';
 import type { Home } from './home.ts';
 import type { OpenPaths } from './open-paths.ts';
 import type { OpenedRun } from './protocol.ts';
+import { type PublishedPort, publish } from './publish.ts';
 import { makeAgentHome, passSocket, type Workdir } from './workdir.ts';
 
 export interface SandboxedRun {
@@ -24,6 +25,7 @@ export interface SandboxedRun {
   readonly named: NamedPaths;
   readonly limits: Limits;
   readonly paths: OpenPaths;
+  readonly ports: readonly PublishedPort[];
   readonly repositories: readonly string[];
   readonly target: CommandBinds;
   readonly env: Readonly<Record<string, string>>;
@@ -58,6 +60,13 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
       writable: asked.paths.write,
       ...(workdir.agent === undefined ? {} : { uid: workdir.agent, idmap: workdir.idmap }),
       tty: asked.tty,
+    }),
+  );
+  stack.use(
+    await publish({
+      ports: asked.ports,
+      agentNetPid: sandbox.agentNetPid,
+      as: workdir.agent,
     }),
   );
   const registration = {

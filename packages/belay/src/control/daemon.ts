@@ -207,6 +207,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
           config: run.configDigest,
           grants: request.allow,
           paths: request.paths,
+          ports: request.ports,
           caps: run.caps,
         });
         notify(external ? { ...run.opened, proxy: await proxyFor(id) } : run.opened);

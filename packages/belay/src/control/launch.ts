@@ -25,6 +25,7 @@ import {
   type RunNotice,
   type RunSummary,
 } from './protocol.ts';
+import type { PublishedPort } from './publish.ts';
 import { type CaughtSignals, catchSignals } from './signals.ts';
 import { ensureDaemon } from './start-daemon.ts';
 import { makeAgentHome, openWorkdir, type Workdir } from './workdir.ts';
@@ -36,6 +37,8 @@ export interface LaunchOptions {
   readonly allow: readonly string[];
   /** Of the host, opened to the agent. */
   readonly paths: { readonly read: readonly string[]; readonly write: readonly string[] };
+  /** Of the agent's own servers. */
+  readonly ports: readonly PublishedPort[];
   readonly shadow: boolean;
   readonly containment: Containment;
   readonly caps: { readonly calls?: number; readonly bytes?: number };
@@ -62,7 +65,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   const asked = { agent: options.agent, environment: options.environment };
   const secrets = readSecrets(bundle, options.env, asked, workdir.path);
   const external = options.containment === 'external';
-  if (external) warnOutside(workdir, say);
+  if (external) warnOutside(options, workdir);
   const target = external
     ? undefined
     : commandBinds(options.command, options.env.PATH ?? '', {
@@ -87,6 +90,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
     shadow: options.shadow,
     containment: options.containment,
     paths,
+    ports: options.ports,
     caps: options.caps,
     command: options.command,
     workdir: workdir.path,
@@ -139,6 +143,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
             opened,
             workdir,
             paths,
+            ports: options.ports,
             repositories: before.repositories,
             limits: limitsOf(bundle, opened.agent),
             named: namedPaths(bundle, workdir.path, options.env),
@@ -222,7 +227,12 @@ function terminalVariables({ env, tty }: LaunchOptions): Record<string, string> 
 }
 
 /** Outside a sandbox root has no agent to become where the workspace is its own. */
-function warnOutside({ path, idmap }: Workdir, say: (line: string) => void): void {
+function warnOutside({ paths, ports, say }: LaunchOptions, { path, idmap }: Workdir): void {
+  if (paths.read.length + paths.write.length + ports.length > 0) {
+    throw new BelayError('ERR_USAGE', 'outside a sandbox no path is closed and no port hidden', {
+      hint: 'leave --allow-read, --allow-write and --publish away',
+    });
+  }
   if (idmap) {
     throw new BelayError('ERR_HOST', `\`${path}\` belongs to root, and no agent runs as root`, {
       hint: `give it to the user who works there: chown -R USER ${path}`,

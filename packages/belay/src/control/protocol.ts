@@ -23,6 +23,8 @@ export const openRun = z.strictObject({
   environment: text(200).optional(),
   allow: z.array(text(500)).max(100),
   shadow: z.boolean(),
+  /** Of the agent's own servers, on the loopback of the host. */
+  ports: z.array(z.strictObject({ host: count.max(65_535), inside: count.max(65_535) })).max(32),
   /** Of the host, opened to the agent by the user's own words. */
   paths: z.strictObject({
     read: z.array(text(4096)).max(100),

@@ -86,6 +86,8 @@ export interface RunOpen {
   readonly uid: number;
   readonly config: string;
   readonly grants: readonly string[];
+  /** Of the agent's own servers, on the loopback of the host. */
+  readonly ports: readonly { readonly host: number; readonly inside: number }[];
   /** Of the host, opened to the agent beyond its workspace. */
   readonly paths: { readonly read: readonly string[]; readonly write: readonly string[] };
   readonly caps: { readonly calls?: number; readonly bytes?: number };

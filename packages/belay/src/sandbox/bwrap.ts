@@ -108,6 +108,8 @@ export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): re
     ]),
     // A uid 0 of the host is never mapped, and /proc/sys is closed even so.
     ...['--proc', '/proc', '--ro-bind', '/proc/sys', '/proc/sys', '--dev', '/dev'],
+    // How the host was booted may hold a secret. A device that no mount here lets be opened hides it.
+    ...['--ro-bind', '/dev/null', '/proc/cmdline'],
     ...['--tmpfs', '/tmp', '--tmpfs', '/var/tmp', '--dir', '/run'],
     ...['--bind', at(spec.home), AGENT_HOME],
     ...spec.readOnly.flatMap((path) => ['--ro-bind', at(path), path]),

@@ -195,3 +195,36 @@ my $status = $!{ENOENT} ? 127 : 126;
 print STDERR "belay: cannot run $command[0]: $!\n";
 exit $status;
 `;
+
+/**
+ * In the agent's network namespace and outside everything else of it: joins stdin and stdout with a
+ * port on that namespace's loopback, each direction by a process of its own. Arguments: PORT.
+ */
+export const RELAY = `use strict; use Socket qw(:all);
+my $port = shift;
+my $s;
+for ([AF_INET, pack_sockaddr_in($port, inet_pton(AF_INET, '127.0.0.1'))],
+     [AF_INET6, pack_sockaddr_in6($port, inet_pton(AF_INET6, '::1'))]) {
+  socket($s, $_->[0], SOCK_STREAM, 0) or exit 69;
+  last if connect $s, $_->[1];
+  undef $s;
+}
+defined $s or exit 69;
+sub copy {
+  my ($from, $to) = @_;
+  while (sysread $from, my $bytes, 65536) {
+    for (my $at = 0; $at < length $bytes; ) {
+      my $put = syswrite $to, $bytes, 65536, $at;
+      defined $put or return;
+      $at += $put;
+    }
+  }
+}
+$SIG{PIPE} = 'IGNORE';
+my $child = fork() // exit 69;
+if ($child == 0) { close STDIN; copy($s, \\*STDOUT); exit 0 }
+close STDOUT;
+copy(\\*STDIN, $s);
+shutdown $s, 1;
+waitpid $child, 0;
+`;

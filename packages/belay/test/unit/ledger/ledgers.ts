@@ -54,6 +54,7 @@ export const runOpen = (run: RunId) => ({
   config: 'sha256:0',
   grants: [],
   paths: { read: [], write: [] },
+  ports: [],
   caps: {},
 });
 
