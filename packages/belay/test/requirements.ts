@@ -287,10 +287,9 @@ export const requirements = {
       'each known reason why a host refuses a sandbox is told apart, with the line to type',
   },
   'probe.refuses': {
-    planned: true,
     behaviour: 'a run whose sandbox does not hold is refused before its agent starts',
   },
-  'probe.certificate': { planned: true, behaviour: 'what the probe found is a signed entry' },
+  'probe.certificate': { behaviour: 'what the probe found is a signed entry' },
   'run.honest-work': {
     planned: true,
     behaviour: 'git, npm, pip, make and a dev server work inside as outside',

@@ -32,6 +32,8 @@ function what(entry: Entry): string {
         `close    ${entry.reason}: ${entry.calls} calls, ${entry.denials} denied, ${bytes(entry.bytes)}`,
         ...(entry.changes ?? []).map(({ path, how }) => `${how} ${path}`),
       ].join('; ');
+    case 'sandbox.certificate':
+      return `probed   ${entry.checks.length} escapes, none of which works`;
     case 'net.name':
       return `name     ${entry.name}`;
     case 'net.denial':

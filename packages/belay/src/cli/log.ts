@@ -2,8 +2,9 @@
 
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
+import { certificateHolds } from '../control/certificate.ts';
 import { entriesOf } from '../control/entries.ts';
-import { findHome } from '../control/home.ts';
+import { findHome, type Home } from '../control/home.ts';
 import { verifySegments } from '../core/audit.ts';
 import { BelayError } from '../core/errors.ts';
 import { EXIT } from '../core/exit.ts';
@@ -27,14 +28,18 @@ export function register(program: Command): void {
         throw new BelayError('ERR_USAGE', `there is no ledger in \`${folder}\``);
       }
       const report = await verifySegments(segmentFiles(folder));
-      const { ok, entries, segments, problems, problemCount, openRuns } = report;
-      if (options.json) printJson('log.verify', { ...report });
+      const forged = dir === undefined ? await forgedCertificates(findHome(process.env)) : 0;
+      const { entries, segments, problems, problemCount, openRuns } = report;
+      const ok = report.ok && forged === 0;
+      if (options.json) printJson('log.verify', { ...report, ok, forgedCertificates: forged });
       else {
         for (const { kind, segment, offset, reason } of problems) {
           process.stdout.write(`${kind}  ${segment} at byte ${offset}: ${printable(reason)}\n`);
         }
+        if (forged > 0)
+          process.stdout.write(`forged  ${forged} certificates are not this home's\n`);
         const open = openRuns === 0 ? '' : `, ${openRuns} runs open`;
-        const how = ok ? 'sound' : `DAMAGED, ${problemCount} problems`;
+        const how = ok ? 'sound' : `DAMAGED, ${problemCount + forged} problems`;
         process.stdout.write(`${how}: ${entries} entries in ${segments} segments${open}\n`);
       }
       if (!ok) process.exitCode = EXIT.ledger;
@@ -100,4 +105,13 @@ export function register(program: Command): void {
         ),
       );
     });
+}
+
+/** How many certificates of sandboxes this home's key did not sign. */
+async function forgedCertificates(home: Home): Promise<number> {
+  let forged = 0;
+  for await (const entry of entriesOf(home, {})) {
+    if (entry.type === 'sandbox.certificate' && !certificateHolds(home, entry)) forged += 1;
+  }
+  return forged;
 }

@@ -10,19 +10,19 @@ import {
   type CloseRun,
   closeRun,
   type DaemonStatus,
-  type GuardedRun,
-  guardedRun,
   killRuns,
   type OpenRun,
   openRun,
   type RunNotice,
   type RunSummary,
+  type StandingRun,
+  standingRun,
 } from './protocol.ts';
 
 export interface DaemonOperations {
   status(): DaemonStatus;
   open(request: OpenRun, notify: (notice: RunNotice) => void): Promise<RunId>;
-  guarded(run: RunId, registration: GuardedRun): Promise<void>;
+  guarded(run: RunId, standing: StandingRun): Promise<void>;
   close(run: RunId, how: CloseRun): Promise<RunSummary>;
   kill(
     which: { run?: RunId | undefined; all?: boolean | undefined },
@@ -87,7 +87,7 @@ export function createApi(daemon: DaemonOperations): Hono {
     throw new BelayError('ERR_NOT_FOUND', `no run \`${text}\``);
   };
   api.post('/v1/runs/:run/guarded', async (c) => {
-    await daemon.guarded(named(c.req.param('run')), guardedRun.parse(await c.req.json()));
+    await daemon.guarded(named(c.req.param('run')), standingRun.parse(await c.req.json()));
     return c.json({});
   });
   api.post('/v1/runs/:run/close', async (c) =>

@@ -2,16 +2,18 @@
 
 import { homedir } from 'node:os';
 import type { NamedPaths } from '../config/paths.ts';
-import { unreachable } from '../core/errors.ts';
+import { BelayError, unreachable } from '../core/errors.ts';
 import { type Limits, makeCgroups, removeCgroups } from '../sandbox/cgroup.ts';
 import type { CommandBinds } from '../sandbox/command.ts';
 import type { GuardNotice } from '../sandbox/guard-client.ts';
 import { homeFiles, profileOf } from '../sandbox/profiles/profiles.ts';
 import { startSandbox } from '../sandbox/start.ts';
+import { listenAsBait } from './bait.ts';
 import type { Client } from './client.ts';
 import type { Contained } from './contained.ts';
 import { GuardSeat } from './guard-seat.ts';
 import type { Home } from './home.ts';
+import { hostFacts } from './host-facts.ts';
 import type { OpenPaths } from './open-paths.ts';
 import type { OpenedRun } from './protocol.ts';
 import { type PublishedPort, publish } from './publish.ts';
@@ -42,8 +44,11 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
   await using stack = new AsyncDisposableStack();
   const cgroups = makeCgroups(opened.run, asked.limits);
   stack.defer(() => removeCgroups(cgroups.join));
+  // A listener on the loopback of the host, which nobody inside may reach.
+  await using bait = await listenAsBait();
   const sandbox = stack.use(
     await startSandbox({
+      probe: { loopbackPort: bait.port, sockets: [home.controlSocket, home.guardSocket] },
       cgroups,
       limits: asked.limits,
       run: opened.run,
@@ -86,7 +91,16 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
     }),
   );
   await guard.take();
-  await client.post(`/v1/runs/${opened.run}/guarded`, registration);
+  if (bait.reached()) {
+    throw new BelayError(
+      'ERR_SANDBOX',
+      "the sandbox does not hold: the host's loopback was reached",
+    );
+  }
+  await client.post(`/v1/runs/${opened.run}/guarded`, {
+    ...registration,
+    probe: { checks: sandbox.probed.map(({ id }) => id), host: hostFacts() },
+  });
   const { ended } = sandbox;
   const held = stack.move();
   return {

@@ -22,6 +22,7 @@ import { createStops } from '../stop/stops.ts';
 import { createUpstream } from '../upstream/upstream.ts';
 import { createApi, type DaemonOperations } from './api.ts';
 import { loadAuthority } from './authority.ts';
+import { certificateOf, loadSigner } from './certificate.ts';
 import { type DaemonRun, rowOf, summaryOf } from './daemon-run.ts';
 import { dailyBudget } from './daily-budget.ts';
 import { createEntryFeed } from './entry-feed.ts';
@@ -57,6 +58,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { ledger, recovery } = await openLedger({ dir: home.ledger, clock, random });
   await using _ledger = ledger;
   const authority = loadAuthority(home, clock);
+  const signer = loadSigner(home);
   const engine = await loadEngine();
   warmUp(engine);
   const shared = await dailyBudget(homeConfig.caps, ledger, clock);
@@ -219,10 +221,12 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       return id;
     },
 
-    async guarded(id, registration) {
+    async guarded(id, { probe, ...registration }) {
       const run = open(id);
       run.registration = registration;
       await guard.acknowledge(run);
+      // Durable before the first call may pass.
+      await ledger.append(certificateOf(id, probe, signer));
       run.guarded = true;
     },
 

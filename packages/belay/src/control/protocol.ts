@@ -75,6 +75,15 @@ export const guardedRun = z.strictObject({
 });
 export type GuardedRun = z.infer<typeof guardedRun>;
 
+/** A sandbox that stands: its processes, and what its probe found to hold. */
+export const standingRun = guardedRun.extend({
+  probe: z.strictObject({
+    checks: z.array(text(100)).min(1).max(100),
+    host: z.record(text(100), text(500)),
+  }),
+});
+export type StandingRun = z.infer<typeof standingRun>;
+
 export const closeRun = z.strictObject({
   status: count.max(255).optional(),
   reason: text(500),

@@ -108,6 +108,19 @@ export interface RunClose {
   }[];
 }
 
+/** What the probe of a run's sandbox found to hold, signed by the installation. The signature is over
+ * the canonical JSON of the members before it. */
+export interface SandboxCertificate {
+  readonly type: 'sandbox.certificate';
+  readonly run: RunId;
+  readonly checks: readonly string[];
+  readonly host: Readonly<Record<string, string>>;
+  /** SHA-256 of the public key (SPKI, DER), hexadecimal. */
+  readonly key: string;
+  /** Ed25519, base64. */
+  readonly signature: string;
+}
+
 /** Something that a run tried below HTTP and that was refused: a DNS query of a kind that we do not
  * answer, a raw connection, bytes that are not the protocol. */
 export interface NetDenial {
@@ -151,6 +164,7 @@ export type EntryBody =
   | OutcomeUnknown
   | RunOpen
   | RunClose
+  | SandboxCertificate
   | NetDenial
   | NetName
   | StateEntry;

@@ -9,6 +9,7 @@ import { AGENT_PATH } from './command.ts';
 import { BRIDGE_ADDRESS } from './link.ts';
 import type { MaskPlan } from './masks.ts';
 import { GATE } from './perl.ts';
+import { PROBE_FILE } from './probe.ts';
 import type { HomeFile } from './profiles/profile.ts';
 import type { SandboxSpec } from './spec.ts';
 
@@ -23,6 +24,12 @@ const READ_FROM_ETC = [
   ...['ld.so.cache', 'ld.so.conf', 'ld.so.conf.d', 'alternatives', 'ssl/openssl.cnf'],
   ...['services', 'protocols', 'mime.types', 'localtime', 'timezone', 'os-release'],
 ];
+
+/**
+ * How the host was booted, and the names of the user's keys: of no use to an agent. What is mounted
+ * over them is a device, which no mount of the sandbox lets be opened.
+ */
+const HIDDEN_IN_PROC = ['cmdline', 'keys', 'key-users'];
 
 /** Files that are generated for the run; none holds a secret. */
 export function etcFiles(ignored: readonly string[]): Readonly<Record<string, string>> {
@@ -108,8 +115,9 @@ export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): re
     ]),
     // A uid 0 of the host is never mapped, and /proc/sys is closed even so.
     ...['--proc', '/proc', '--ro-bind', '/proc/sys', '/proc/sys', '--dev', '/dev'],
-    // How the host was booted may hold a secret. A device that no mount here lets be opened hides it.
-    ...['--ro-bind', '/dev/null', '/proc/cmdline'],
+    ...HIDDEN_IN_PROC.map((name) => `/proc/${name}`)
+      .filter((path) => existsSync(path))
+      .flatMap((path) => ['--ro-bind', '/dev/null', path]),
     ...['--tmpfs', '/tmp', '--tmpfs', '/var/tmp', '--dir', '/run'],
     ...['--bind', at(spec.home), AGENT_HOME],
     ...spec.readOnly.flatMap((path) => ['--ro-bind', at(path), path]),
@@ -124,6 +132,9 @@ export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): re
       ...['--ro-bind', at(spec.trustDir, join(spec.trustDir, name)), `/run/belay/${name}`],
     ]),
     ...['--ro-bind', at(spec.trustDir, join(spec.trustDir, 'certs')), '/etc/ssl/certs'],
+    ...(spec.probe === undefined
+      ? []
+      : ['--ro-bind', at(filesDir, join(filesDir, PROBE_FILE)), `/run/belay/${PROBE_FILE}`]),
     ...(spec.homeFiles ?? []).flatMap((_, i) => [
       ...['--ro-bind', at(filesDir, join(filesDir, homeFile(i))), `/run/belay/${homeFile(i)}`],
     ]),

@@ -3,6 +3,8 @@
 // of its chain. They run before any agent does, see no input of an agent, and fail with one line on
 // stderr that starts with `belay:` and status 69.
 
+import { PROBE, PROBE_FILE } from './probe.ts';
+
 // Numbers of unshare, mount, prctl per machine; the newer calls have one number everywhere.
 const PRELUDE = `use strict; use POSIX ();
 sub fail { print STDERR "belay: $_[0]\\n"; POSIX::_exit(69) }
@@ -161,12 +163,13 @@ become(@ARGV);
 
 /**
  * Inside the sandbox, its first program: puts the files of a profile into the home (where a link leads
- * to nothing of the host), says on descriptor GATE that the sandbox stands, waits for one line, and
+ * to nothing of the host), probes the sandbox, says on descriptor GATE what came of it and that the sandbox stands, waits for one line, and
  * only on `go` becomes the command, with its own stderr from descriptor STDERR and none of FIRST to
  * STDERR. Anything else, and the end of input, is 69. Arguments: GATE STDERR FIRST FILES COUNT (WHEN
  * PATH)... COMMAND ARGUMENTS...; the content of file N is FILES-N.
  */
-export const GATE = `use strict;
+export const GATE = `use strict; use Errno; use Fcntl; use POSIX qw(uname setuid); use Socket qw(:all);
+${PROBE}
 my ($gate, $stderr, $first, $files, $count) = splice @ARGV, 0, 5;
 for my $n (0 .. $count - 1) {
   my ($when, $path) = splice @ARGV, 0, 2;
@@ -183,7 +186,8 @@ for my $n (0 .. $count - 1) {
 my @command = @ARGV;
 $SIG{$_} = 'DEFAULT' for qw(INT QUIT);
 open my $launcher, '+<&=', $gate or exit 69;
-syswrite $launcher, "ready\n" or exit 69;
+my @tried = -e '/run/belay/${PROBE_FILE}' ? probe() : ();
+syswrite $launcher, join('', map { "$_\\n" } @tried, 'ready') or exit 69;
 my $word = '';
 while ($word !~ /\n/) { sysread $launcher, $word, 1, length $word or exit 69 }
 $word eq "go\n" or exit 69;

@@ -2,6 +2,7 @@
 
 import type { RunId } from '../core/ids.ts';
 import type { Limits, RunCgroups } from './cgroup.ts';
+import type { ProbeCheck, ProbeTargets } from './probe.ts';
 import type { HomeFile } from './profiles/profile.ts';
 
 export interface SandboxSpec {
@@ -20,6 +21,8 @@ export interface SandboxSpec {
   readonly repositories?: readonly string[];
   /** The agent's home, bound at /home/agent. */
   readonly home: string;
+  /** What the probe tries before the command may start; absent: nothing is tried. */
+  readonly probe?: ProbeTargets;
   /** Put into the home, inside, before the command starts. */
   readonly homeFiles?: readonly HomeFile[];
   /** `command[0]` is a path that exists inside, or a name that the PATH inside finds. */
@@ -60,6 +63,8 @@ export interface Sandbox extends AsyncDisposable {
   readonly childPid: number;
   /** The cgroup (v2) that the agent joined. */
   readonly cgroup: string | undefined;
+  /** What the probe found; all of it held. */
+  readonly probed: readonly ProbeCheck[];
   /** Lets the command start; once. */
   open(): void;
   readonly ended: Promise<SandboxEnd>;

@@ -9,6 +9,7 @@ import type { Duplex, Readable } from 'node:stream';
 import { BelayError } from '../core/errors.ts';
 import { FD, gated } from './bwrap.ts';
 import { hostFailure, missingProgram } from './failures.ts';
+import { type ProbeCheck, parseProbe } from './probe.ts';
 import { processGone, processStart } from './process-start.ts';
 import type { HomeFile } from './profiles/profile.ts';
 import { TOOL_ENV } from './start-bridge.ts';
@@ -27,6 +28,7 @@ export interface AgentExit {
 
 export interface Agent {
   readonly childPid: number;
+  readonly probed: readonly ProbeCheck[];
   open(): void;
   /** Sends SIGKILL to bwrap and to the first process inside. */
   slay(): void;
@@ -41,6 +43,8 @@ export interface AgentOptions {
   readonly agentNetPid: number;
   readonly command: readonly string[];
   readonly homeFiles: readonly HomeFile[];
+  /** Whether the gate is to answer for the probe. */
+  readonly probed: boolean;
   /** Options of prlimit. */
   readonly resourceLimits: readonly string[];
   readonly filterFd: number;
@@ -96,7 +100,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   });
 
   try {
-    await new Promise<void>((resolve, reject) => {
+    const told = await new Promise<string>((resolve, reject) => {
       const timer = setTimeout(
         () => reject(new BelayError('ERR_SANDBOX', `the sandbox was not ready in ${READY_MS} ms`)),
         READY_MS,
@@ -106,11 +110,16 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         end();
       };
       child.on('error', (error) => settle(() => reject(missingProgram(program, error)))());
-      gate.once('data', settle(resolve));
+      let heard = '';
+      gate.setEncoding('utf8').on('data', (text: string) => {
+        heard = (heard + text).slice(0, MOST_SAID);
+        if (/^ready$/m.test(heard)) settle(() => resolve(heard))();
+      });
       gate.once('end', () => {
         exited.then(settle(() => reject(hostFailure('the sandbox could not be built', said))));
       });
     });
+    const probed = options.probed ? parseProbe(told) : [];
     // bwrap wrote it before it let its child run, but the two descriptors are read in any order.
     await Promise.race([status.named, exited]);
     const inside = status.child();
@@ -118,6 +127,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       throw new BelayError('ERR_SANDBOX', 'the sandbox has no first process');
     return {
       childPid: inside.pid,
+      probed,
       slay,
       exited,
       open: () => {

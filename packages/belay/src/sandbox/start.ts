@@ -18,7 +18,7 @@ import { homedir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 import { asBelayError, BelayError, reasonOf } from '../core/errors.ts';
 import type { Clock } from '../core/ids.ts';
-import { bwrapArguments, etcFiles, FD, homeFile, shownFile } from './bwrap.ts';
+import { agentEnvironment, bwrapArguments, etcFiles, FD, homeFile, shownFile } from './bwrap.ts';
 import { killCgroups } from './cgroup.ts';
 import { hostFailure } from './failures.ts';
 import { janitor, livingOwners, reliedUpon } from './janitor.ts';
@@ -26,6 +26,7 @@ import { type MaskPlan, planMasks, removePlaceholders, writableBy } from './mask
 import { FILES_FOLDER, removeRunFiles, writeOwner } from './owner.ts';
 import { PLACE } from './perl.ts';
 import { resolveWorkdir } from './places.ts';
+import { PROBE_FILE, probeText } from './probe.ts';
 import { seccompBytes } from './seccomp.ts';
 import type { Sandbox, SandboxEnd, SandboxSpec } from './spec.ts';
 import { createStage } from './stage.ts';
@@ -133,7 +134,12 @@ function prepare(spec: SandboxSpec, workdir: string): MaskPlan {
   );
   const shown = masks.shown.map(({ content }, i) => [shownFile(i), content] as const);
   const home = (spec.homeFiles ?? []).map(({ content }, i) => [homeFile(i), content] as const);
-  for (const [name, text] of [...files, ...shown, ...home]) {
+  const variables = Object.keys(agentEnvironment(spec));
+  const probe =
+    spec.probe === undefined
+      ? []
+      : [[PROBE_FILE, probeText(spec.probe, masks, variables)] as const];
+  for (const [name, text] of [...files, ...shown, ...home, ...probe]) {
     writeFileSync(join(folder, name), text);
     chmodSync(join(folder, name), mode.file);
   }
@@ -190,6 +196,7 @@ async function enter(
       agentNetPid,
       command: spec.command,
       homeFiles: spec.homeFiles ?? [],
+      probed: spec.probe !== undefined,
       resourceLimits: resourceLimits(spec),
       filterFd,
       argsFd,
@@ -268,6 +275,7 @@ function standing(
     agentNetPid: bridge.agentNetPid,
     childPid: agent.childPid,
     cgroup: spec.cgroups?.control,
+    probed: agent.probed,
     open() {
       if (opened || why !== undefined) return;
       opened = true;

@@ -1,7 +1,9 @@
 // Real sandboxes, built by a launcher in a process of its own, once as an ordinary user and once as
 // root, with a gateway that only notes and echoes.
 
+import { spawnSync } from 'node:child_process';
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -11,6 +13,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect } from 'vitest';
 import { janitor } from '../../../src/sandbox/janitor.ts';
@@ -271,7 +274,8 @@ describe.each(IDENTITIES)('started by $name', (identity: Identity) => {
         'mv .env e',
       ];
       // The control: everything else in the same folders can be written.
-      const allowed = ['echo x > ok', 'echo x > .git/HEAD', 'mkdir sub', 'mv ok ok2', 'cat .env'];
+      const allowed = ['echo x > ok', 'echo x > .git/HEAD', 'mkdir sub', 'mv ok ok2'];
+      allowed.push('! grep -q secret .env', 'grep -q TOKEN= .env');
       const list = [...attempts, ...allowed].map((line) => `(${line}) 2>/dev/null; echo $?`);
       const { out } = await g.run(sh(list.join('\n')));
       const codes = out.trim().split('\n').map(Number);
@@ -402,7 +406,16 @@ describe.each(IDENTITIES)('started by $name', (identity: Identity) => {
       await until(() => stillThere(processes).length === 0);
       expect(stillThere(processes)).toEqual([]);
       expect(existsSync(join(g.workdir, '.envrc'))).toBe(true);
-      expect(janitor(g.runsDir, Date.now)).toEqual(['r-bcdfghjk']);
+      // Another user's traces are not obeyed, whoever looks.
+      if (identity.owner !== (process.getuid?.() ?? 0)) {
+        expect(janitor(g.runsDir, Date.now)).toEqual([]);
+      }
+      const [program = '', ...args] = [
+        ...identity.prefix,
+        ...[process.execPath, join(import.meta.dirname, 'sweep.ts'), g.runsDir],
+      ];
+      const swept = spawnSync(program, args, { encoding: 'utf8' });
+      expect(JSON.parse(swept.stdout)).toEqual(['r-bcdfghjk']);
       expect(readdirSync(g.runsDir)).toEqual([]);
       expect(readdirSync(g.workdir)).toEqual(['up']);
     },
@@ -465,6 +478,38 @@ describe.each(IDENTITIES)('started by $name', (identity: Identity) => {
       await second.next();
       expect((await second.done).out).toBe('refused\n');
       expect(readdirSync(g.workdir).sort()).toEqual(['next', 'stop']);
+    },
+    limits,
+  );
+
+  verifies(
+    'probe.refuses',
+    'a sandbox in which one escape works is refused, and its command never runs',
+    async () => {
+      await using g = await ground();
+      // A socket of the host that can be reached: it lies in the workspace.
+      const reachable = join(g.workdir, 'host.sock');
+      const server = createServer((socket) => socket.destroy());
+      await new Promise<void>((resolve) => server.listen(reachable, resolve));
+      chmodSync(reachable, 0o666);
+      try {
+        const probe = (sockets: readonly string[]) => ({
+          spec: { probe: { loopbackPort: 9, sockets } },
+        });
+        const refused = g.launch(sh('echo ran > ran.txt'), probe([reachable]));
+        expect(await refused.next()).toMatchObject({
+          code: 'ERR_SANDBOX',
+          message: expect.stringMatching(/does not hold on this host: `socket` .*host\.sock/),
+        });
+        expect((await refused.done).status).toBe(69);
+        expect(existsSync(join(g.workdir, 'ran.txt'))).toBe(false);
+        expect(readdirSync(g.runDir)).toEqual(['gw.sock']);
+        const holds = g.launch(sh('true'), probe([join(g.base, 'no.sock')]));
+        expect(await holds.next()).toHaveProperty('holderPid');
+        expect((await holds.done).status).toBe(0);
+      } finally {
+        server.close();
+      }
     },
     limits,
   );
