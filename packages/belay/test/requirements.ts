@@ -282,7 +282,6 @@ export const requirements = {
       'a published port of the agent is reached on the loopback of the host, and is recorded',
   },
   'host.causes': {
-    planned: true,
     behaviour:
       'each known reason why a host refuses a sandbox is told apart, with the line to type',
   },

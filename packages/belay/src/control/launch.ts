@@ -60,6 +60,7 @@ const MOST_CHANGES = 200;
 
 export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   const { home, say } = options;
+  requireLinux(options.containment);
   const workdir = openWorkdir(options.workdir);
   const bundle = loadBundle(workdir.path);
   const asked = { agent: options.agent, environment: options.environment };
@@ -224,6 +225,16 @@ async function firstLine(lines: AsyncIterator<RunNotice>): Promise<OpenedRun> {
 
 function terminalVariables({ env, tty }: LaunchOptions): Record<string, string> {
   return { TERM: tty ? (env.TERM ?? 'xterm-256color') : 'dumb', LANG: 'C.UTF-8' };
+}
+
+/** The sandbox is made of Linux namespaces. */
+function requireLinux(containment: Containment): void {
+  if (process.platform === 'linux' || containment === 'external') return;
+  throw new BelayError('ERR_HOST', `there is no sandbox on ${process.platform}`, {
+    hint:
+      'run it in a Linux machine (Lima, WSL2), in a dev container, ' +
+      'or without a sandbox: --containment external',
+  });
 }
 
 /** Outside a sandbox root has no agent to become where the workspace is its own. */

@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createServer, type Server, type Socket } from 'node:net';
 import { BelayError } from '../core/errors.ts';
 import { RELAY } from '../sandbox/perl.ts';
+import { TOOL_ENV } from '../sandbox/tools.ts';
 import type { Owner } from './home.ts';
 
 export interface PublishedPort {
@@ -23,7 +24,6 @@ export interface PublishOptions {
 }
 
 const MOST_CONNECTIONS = 64;
-const TOOL_ENV = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' };
 
 /** `3000` or `8080:3000`; throws ERR_USAGE. */
 export function parsePublished(text: string): PublishedPort {

@@ -4,6 +4,7 @@
 
 import { BelayError } from '../core/errors.ts';
 import { printable } from '../core/target.ts';
+import { type HostFile, hostFile, namespaceRefusal } from './refusals.ts';
 
 /** The Debian package of each program. */
 export const PACKAGES: Readonly<Record<string, string>> = {
@@ -16,10 +17,8 @@ export const PACKAGES: Readonly<Record<string, string>> = {
   unshare: 'util-linux',
 };
 
-export const USER_NAMESPACES_HINT =
-  'allow them: sysctl -w kernel.unprivileged_userns_clone=1 (Debian), ' +
-  'kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), user.max_user_namespaces=10000; ' +
-  'in a container, start it with --security-opt seccomp=unconfined';
+const NAMESPACES =
+  /unshare failed|uid_map|setgroups|Creating new namespace failed|No permissions to creat/;
 
 interface Known {
   readonly words: RegExp;
@@ -28,11 +27,6 @@ interface Known {
 }
 
 const KNOWN: readonly Known[] = [
-  {
-    words: /unshare failed|uid_map|setgroups|Creating new namespace failed|No permissions to creat/,
-    message: 'this host does not let you make user namespaces',
-    hint: USER_NAMESPACES_HINT,
-  },
   {
     words: /Unknown option --(?:disable-userns|clearenv|json-status-fd)/,
     message: 'bubblewrap is older than 0.8.0',
@@ -66,11 +60,15 @@ const KNOWN: readonly Known[] = [
 ];
 
 /** What failed while `doing`, by what the tools said. */
-export function hostFailure(doing: string, said: string): BelayError {
+export function hostFailure(doing: string, said: string, read: HostFile = hostFile): BelayError {
   const absent = /(?:failed to execute|belay: exec|spawn) ([a-z]+):? (?:No such file|ENOENT)/.exec(
     said,
   );
   if (absent?.[1] !== undefined) return missingProgram(absent[1], said);
+  if (NAMESPACES.test(said)) {
+    const { message, hint } = namespaceRefusal(said, read);
+    return new BelayError('ERR_HOST', message, { hint, cause: said });
+  }
   for (const { words, message, hint } of KNOWN) {
     if (words.test(said)) return new BelayError('ERR_HOST', message, { hint, cause: said });
   }

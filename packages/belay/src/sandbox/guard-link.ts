@@ -24,6 +24,7 @@ import { CGROUP_MOUNTS } from './cgroup.ts';
 import { GUARD_HELPER_COMMAND } from './guard-helper.ts';
 import type { FreezeMethod, RunRegistration } from './guard-protocol.ts';
 import { isExiting, processStart } from './process-start.ts';
+import { TOOL_ENV } from './tools.ts';
 
 const READY_MS = 4_000;
 const ANSWER_MS = 2_000;
@@ -157,7 +158,7 @@ function startHelper(
     // Its own session: a terminal's signals do not reach it.
     detached: true,
     ...(process.getuid?.() === 0 ? owner : {}),
-    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
+    env: TOOL_ENV,
     stdio: ['pipe', 'pipe', 'pipe', ...namespaces],
   });
   const waiting = new Map<string, (error: BelayError | null) => void>();

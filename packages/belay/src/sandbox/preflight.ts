@@ -7,10 +7,11 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { reasonOf } from '../core/errors.ts';
 import { delegatedCgroup, limitedByCgroup } from './cgroup.ts';
-import { hostFailure, PACKAGES, USER_NAMESPACES_HINT } from './failures.ts';
+import { hostFailure, PACKAGES } from './failures.ts';
 import { LINK_RULES, LISTENER_PORT } from './link.ts';
 import { HOLD_AND_LISTEN } from './perl.ts';
-import { TOOL_ENV } from './start-bridge.ts';
+import { namespaceRefusal } from './refusals.ts';
+import { TOOL_ENV } from './tools.ts';
 
 export interface Check {
   readonly id: string;
@@ -85,8 +86,8 @@ async function userNamespaces(): Promise<Check> {
   const id = 'user-namespaces';
   const { ok, said } = await attempt(inNamespaces('true'));
   if (ok) return { id, ok, why: 'an ordinary user can make them' };
-  const why = `they cannot be made, and they are the sandbox's walls: ${lastLine(said)}`;
-  return { id, ok, why, hint: USER_NAMESPACES_HINT };
+  const { message, hint } = namespaceRefusal(said);
+  return { id, ok, why: `${message}; they are the sandbox's walls: ${lastLine(said)}`, hint };
 }
 
 async function veth(): Promise<Check> {

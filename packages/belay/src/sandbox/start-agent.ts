@@ -12,7 +12,7 @@ import { hostFailure, missingProgram } from './failures.ts';
 import { type ProbeCheck, parseProbe } from './probe.ts';
 import { processGone, processStart } from './process-start.ts';
 import type { HomeFile } from './profiles/profile.ts';
-import { TOOL_ENV } from './start-bridge.ts';
+import { TOOL_ENV } from './tools.ts';
 
 const READY_MS = 10_000;
 const GONE_MS = 5_000;

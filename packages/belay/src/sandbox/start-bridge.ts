@@ -11,9 +11,9 @@ import { LISTENER_PORT } from './link.ts';
 import { HOLD_AND_LISTEN } from './perl.ts';
 import type { SandboxSpec } from './spec.ts';
 import { createStage } from './stage.ts';
+import { TOOL_ENV } from './tools.ts';
 
 /** All that the host's tools need; nothing of the caller's environment. */
-export const TOOL_ENV = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' } as const;
 const READY_MS = 10_000;
 const MOST_SAID = 8192;
 

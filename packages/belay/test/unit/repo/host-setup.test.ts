@@ -160,3 +160,25 @@ verifies(
   },
   { skip: noTerminal },
 );
+
+const PARSER = ['/sbin/apparmor_parser', '/usr/sbin/apparmor_parser'].find(existsSync);
+
+verifies(
+  ['repo.host-setup', 'host.causes'],
+  'the AppArmor profile is for two tools in one folder, and the host keeps its switch',
+  () => {
+    const script = join(ROOT, 'scripts/host-setup');
+    const profile = execFileSync('sh', [script, '--apparmor-profile'], { encoding: 'utf8' });
+    const paths = [...profile.matchAll(/\/\S+/g)].map(([path]) => path.replace(/[>,]+$/, ''));
+    expect(paths).toEqual(['/4.0', '/usr/libexec/belay/{unshare,bwrap}']);
+    expect(readFileSync(script, 'utf8')).not.toMatch(/sysctl|userns *= *0|userns=0/);
+    if (PARSER === undefined) return;
+    const { stdout } = spawnSync(PARSER, ['--version'], { encoding: 'utf8' });
+    const [, major = '0'] = /(\d+)\.\d+/.exec(stdout) ?? [];
+    // The rule that it is about is younger than AppArmor 4; the rest has to parse everywhere.
+    const text =
+      Number(major) >= 4 ? profile : profile.replace('  userns,\n', '').replace(/^abi.*\n/, '');
+    const checked = spawnSync(PARSER, ['-Q', '-K'], { input: text, encoding: 'utf8' });
+    expect(checked.status, checked.stderr).toBe(0);
+  },
+);

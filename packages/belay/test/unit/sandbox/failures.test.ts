@@ -29,9 +29,50 @@ verifies('host.no-userns', 'refused user namespaces are named, with the settings
   ]) {
     expect(hostFailure('x', said)).toMatchObject({
       code: 'ERR_HOST',
-      message: 'this host does not let you make user namespaces',
+      message: expect.stringContaining('user namespaces'),
     });
   }
+});
+
+verifies('host.causes', 'each known cause is told apart, with the line to type for it', () => {
+  const refused = 'unshare: unshare failed: Operation not permitted';
+  const hosts: readonly [Record<string, string>, string, RegExp, RegExp][] = [
+    [{ '/proc/sys/user/max_user_namespaces': '0' }, refused, /max_user_namespaces is 0/, /sysctl/],
+    [{}, 'unshare: unshare failed: No space left on device', /run out/, /max_user_namespaces/],
+    [
+      { '/proc/sys/kernel/unprivileged_userns_clone': '0' },
+      refused,
+      /for root/,
+      /unprivileged_userns_clone=1/,
+    ],
+    [{ '/.dockerenv': '' }, refused, /container/, /seccomp=unconfined/],
+    [{ '/run/.containerenv': '' }, refused, /container/, /seccomp=unconfined/],
+    [{ '/proc/1/cgroup': '0::/kubepods/pod1' }, refused, /container/, /seccomp=unconfined/],
+    [
+      { '/proc/sys/kernel/apparmor_restrict_unprivileged_userns': '1' },
+      'bwrap: setting up uid map: Permission denied (uid_map)',
+      /AppArmor/,
+      /host-setup/,
+    ],
+    [
+      { '/proc/sys/user/max_user_namespaces': '10000', '/proc/1/cgroup': '0::/init.scope' },
+      refused,
+      /does not let you/,
+      /external/,
+    ],
+  ];
+  for (const [files, said, message, hint] of hosts) {
+    const error = hostFailure('x', said, (path) => files[path]);
+    expect(error.code).toBe('ERR_HOST');
+    expect(error.message).toMatch(message);
+    expect(error.hint).toMatch(hint);
+    // Never the switch that takes a protection from the whole host where a profile would do.
+    expect(error.hint).not.toContain('apparmor_restrict_unprivileged_userns=0');
+  }
+  const old = hostFailure('x', 'bwrap: Unknown option --disable-userns');
+  expect(old).toMatchObject({ code: 'ERR_HOST', message: expect.stringContaining('0.8.0') });
+  const noNft = hostFailure('x', 'belay: exec nft: No such file or directory');
+  expect(noNft).toMatchObject({ code: 'ERR_HOST', hint: 'apt-get install nftables' });
 });
 
 test('a filesystem that cannot lend a workspace gets the line that gives it away', () => {
