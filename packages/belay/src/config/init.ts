@@ -10,19 +10,54 @@ interface InitTarget {
     readonly variable: string;
     readonly host: string;
     readonly header: string;
+    readonly format: string;
+    readonly paths: string;
   };
 }
 
-const TARGETS: Readonly<Record<string, InitTarget>> = {
-  claude: {
-    preset: 'model:anthropic',
-    credential: {
-      name: 'anthropic',
-      variable: 'ANTHROPIC_API_KEY',
-      host: 'api.anthropic.com',
-      header: 'x-api-key',
-    },
+const ANTHROPIC: InitTarget = {
+  preset: 'model:anthropic',
+  credential: {
+    name: 'anthropic',
+    variable: 'ANTHROPIC_API_KEY',
+    host: 'api.anthropic.com',
+    header: 'x-api-key',
+    format: '{}',
+    paths: '/v1/**',
   },
+};
+
+const openai = (variable: string): InitTarget => ({
+  preset: 'model:openai',
+  credential: {
+    name: 'openai',
+    variable,
+    host: 'api.openai.com',
+    header: 'authorization',
+    format: 'Bearer {}',
+    paths: '/v1/**',
+  },
+});
+
+const GOOGLE: InitTarget = {
+  preset: 'model:google',
+  credential: {
+    name: 'google',
+    variable: 'GEMINI_API_KEY',
+    host: 'generativelanguage.googleapis.com',
+    header: 'x-goog-api-key',
+    format: '{}',
+    paths: '/v1beta/**',
+  },
+};
+
+const TARGETS: Readonly<Record<string, InitTarget>> = {
+  claude: ANTHROPIC,
+  // `codex exec` takes its key from here.
+  codex: openai('CODEX_API_KEY'),
+  opencode: openai('OPENAI_API_KEY'),
+  pi: ANTHROPIC,
+  gemini: GOOGLE,
 };
 
 export const INIT_TARGETS: readonly string[] = Object.keys(TARGETS);
@@ -48,8 +83,9 @@ export function initConfig(name: string | undefined): string {
       "environment": "local",
       "host": "${target.credential.host}",
       "methods": ["GET", "POST"],
-      "paths": ["/v1/**"],
+      "paths": ["${target.credential.paths}"],
       "header": "${target.credential.header}",
+      "format": "${target.credential.format}",
       "variable": "${target.credential.variable}"
     }
   },`;

@@ -141,7 +141,63 @@ const githubRead: Preset = {
   ],
 };
 
-export const PRESETS: readonly Preset[] = [modelAnthropic, npmRead, githubRead];
+const modelOpenai: Preset = {
+  name: 'model:openai',
+  description: 'inference at api.openai.com',
+  routes: [
+    {
+      host: 'api.openai.com',
+      methods: ['POST'],
+      paths: ['/v1/responses', '/v1/chat/completions'],
+      effect: 'read',
+      kind: 'llm',
+      reason: 'model inference',
+    },
+    {
+      host: 'api.openai.com',
+      methods: ['GET'],
+      paths: ['/v1/models', '/v1/models/*'],
+      effect: 'read',
+      kind: 'llm',
+      reason: 'list of models',
+    },
+  ],
+};
+
+const modelGoogle: Preset = {
+  name: 'model:google',
+  description: 'inference at generativelanguage.googleapis.com',
+  routes: [
+    {
+      host: 'generativelanguage.googleapis.com',
+      methods: ['POST'],
+      paths: [
+        '/v1beta/models/*:generateContent',
+        '/v1beta/models/*:streamGenerateContent',
+        '/v1beta/models/*:countTokens',
+      ],
+      effect: 'read',
+      kind: 'llm',
+      reason: 'model inference',
+    },
+    {
+      host: 'generativelanguage.googleapis.com',
+      methods: ['GET'],
+      paths: ['/v1beta/models', '/v1beta/models/*'],
+      effect: 'read',
+      kind: 'llm',
+      reason: 'list of models',
+    },
+  ],
+};
+
+export const PRESETS: readonly Preset[] = [
+  modelAnthropic,
+  modelOpenai,
+  modelGoogle,
+  npmRead,
+  githubRead,
+];
 
 export function presetNamed(name: string): Preset | undefined {
   return PRESETS.find((preset) => preset.name === name);
