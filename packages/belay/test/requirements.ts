@@ -158,80 +158,66 @@ export const requirements = {
 
   // containment, the rest
   'proc.pid1-cmdline-clean': {
-    planned: true,
     behaviour: 'the first process inside shows no path, token or argument of the sandbox',
   },
   'proc.cmdline-masked': {
-    planned: true,
     behaviour: "the host's kernel command line is not readable",
   },
   'ptrace.process-vm-readv': {
-    planned: true,
     behaviour: 'no memory of an outside process is readable through process_vm_readv',
   },
   'ptrace.pidfd-getfd': {
-    planned: true,
     behaviour: 'no descriptor of an outside process can be taken',
   },
-  'key.user-keyring': { planned: true, behaviour: "no key of the user's keyring is reachable" },
+  'key.user-keyring': { behaviour: "no key of the user's keyring is reachable" },
   'ipc.sysv-shm': {
-    planned: true,
     behaviour: 'no System V shared memory of the host is reachable',
   },
-  'ipc.posix-shm': { planned: true, behaviour: 'no POSIX shared memory of the host is reachable' },
+  'ipc.posix-shm': { behaviour: 'no POSIX shared memory of the host is reachable' },
   'fd.inherited': {
-    planned: true,
     behaviour: 'no descriptor of the launcher reaches the agent but its three',
   },
-  'unix.ssh-agent': { planned: true, behaviour: 'no ssh agent of the user is reachable' },
-  'unix.abstract': { planned: true, behaviour: 'no abstract unix socket of the host is reachable' },
-  'net.host-loopback-v6': { planned: true, behaviour: "the host's IPv6 loopback is not reachable" },
+  'unix.ssh-agent': { behaviour: 'no ssh agent of the user is reachable' },
+  'unix.abstract': { behaviour: 'no abstract unix socket of the host is reachable' },
+  'net.host-loopback-v6': { behaviour: "the host's IPv6 loopback is not reachable" },
   'net.udp53-any': {
-    planned: true,
     behaviour: 'a name server of the agent’s own choice is never reached',
   },
   'net.dns-tunnel': {
-    planned: true,
     behaviour: 'a name that carries data goes no further than the bridge, and is in the ledger',
   },
-  'net.quic': { planned: true, behaviour: 'UDP to port 443 is refused' },
+  'net.quic': { behaviour: 'UDP to port 443 is refused' },
   'net.ipv6': {
-    planned: true,
     behaviour: 'an IPv6 destination is denied and in the ledger like any other',
   },
-  'net.raw': { planned: true, behaviour: 'no raw socket can be made' },
-  'net.packet': { planned: true, behaviour: 'no packet socket can be made' },
-  'net.vsock': { planned: true, behaviour: 'no vsock socket can be made' },
+  'net.raw': { behaviour: 'no raw socket can be made' },
+  'net.packet': { behaviour: 'no packet socket can be made' },
+  'net.vsock': { behaviour: 'no vsock socket can be made' },
   'net.child-netns': {
-    planned: true,
     behaviour: 'no further network namespace can be made or entered',
   },
   'net.launcher-killed-closed': {
-    planned: true,
     behaviour: 'with the launcher dead nothing connects',
   },
-  'sys.userns': { planned: true, behaviour: 'no user namespace can be made' },
-  'sys.clone3': { planned: true, behaviour: 'clone3 cannot be used to pass the filter' },
-  'sys.mount': { planned: true, behaviour: 'nothing can be mounted' },
-  'sys.io-uring': { planned: true, behaviour: 'io_uring is refused' },
-  'sys.bpf': { planned: true, behaviour: 'bpf is refused' },
-  'sys.userfaultfd': { planned: true, behaviour: 'userfaultfd is refused' },
-  'sys.int80': { planned: true, behaviour: 'a 32-bit system call ends the process' },
-  'sys.x32': { planned: true, behaviour: 'an x32 system call ends the process' },
-  'sys.tiocsti': { planned: true, behaviour: 'nothing can be typed into the terminal' },
+  'sys.userns': { behaviour: 'no user namespace can be made' },
+  'sys.clone3': { behaviour: 'clone3 cannot be used to pass the filter' },
+  'sys.mount': { behaviour: 'nothing can be mounted' },
+  'sys.io-uring': { behaviour: 'io_uring is refused' },
+  'sys.bpf': { behaviour: 'bpf is refused' },
+  'sys.userfaultfd': { behaviour: 'userfaultfd is refused' },
+  'sys.int80': { behaviour: 'a 32-bit system call ends the process' },
+  'sys.x32': { behaviour: 'an x32 system call ends the process' },
+  'sys.tiocsti': { behaviour: 'nothing can be typed into the terminal' },
   'kfile.core-pattern': {
-    planned: true,
     behaviour: 'the core pattern of the kernel cannot be written',
   },
   'kfile.release-agent': {
-    planned: true,
     behaviour: 'no release agent of a cgroup can be written',
   },
-  'kfile.cgroup-procs': { planned: true, behaviour: 'no process can be moved to another cgroup' },
-  'dev.kvm': { planned: true, behaviour: '/dev/kvm is not there' },
-  'dev.tun': { planned: true, behaviour: '/dev/net/tun is not there' },
+  'kfile.cgroup-procs': { behaviour: 'no process can be moved to another cgroup' },
+  'dev.kvm': { behaviour: '/dev/kvm is not there' },
+  'dev.tun': { behaviour: '/dev/net/tun is not there' },
   'fsr.home-creds': {
-    planned: true,
     behaviour: 'no credential in the home of the user is readable',
   },
   'fsr.dotenv': {
@@ -268,7 +254,6 @@ export const requirements = {
     behaviour: '`--allow-read` and `--allow-write` open exactly that path, and are recorded',
   },
   'kill.setsid-double-fork': {
-    planned: true,
     behaviour: 'a kill reaches what left its session and its parent',
   },
   'kill.launcher-sigkill': { planned: true, behaviour: 'nothing of a run outlives its launcher' },
@@ -301,6 +286,7 @@ export const requirements = {
   'agent.profile': {
     behaviour: 'a known agent starts with its own sandbox and updater off, and its plain settings',
   },
+  'agent.codex': { behaviour: 'unmodified Codex works through every layer' },
   'agent.claude': { behaviour: 'unmodified Claude Code works through every layer' },
 } as const satisfies Record<string, Requirement>;
 

@@ -21,7 +21,7 @@ const INSTALL_TIMEOUT_MS = 240_000;
 const ATTEMPTS = 2;
 const NATIVE = `node_modules/@anthropic-ai/claude-code-linux-${process.arch}/claude`;
 
-/** The folder that holds `claude`, for a PATH. */
+/** The folder that holds `claude` and `codex`, for a PATH. */
 export function installAgents(): string {
   const lock = readFileSync(join(import.meta.dirname, 'package-lock.json'));
   const digest = createHash('sha256').update(lock).digest('hex').slice(0, 16);
@@ -41,6 +41,7 @@ export function installAgents(): string {
     if (!existsSync(join(fresh, NATIVE))) throw new Error(`no Claude Code for ${process.arch}`);
     mkdirSync(join(fresh, 'bin'), { mode: 0o755 });
     symlinkSync(join('..', NATIVE), join(fresh, 'bin/claude'));
+    symlinkSync('../node_modules/.bin/codex', join(fresh, 'bin/codex'));
     spawnSync('chmod', ['755', fresh]);
     renameSync(fresh, home);
   } finally {
