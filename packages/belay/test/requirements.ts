@@ -283,6 +283,7 @@ export const requirements = {
   'demo.story': {
     behaviour: 'the demo shows every scene and ends with the table and the report',
   },
+  'agent.more': { behaviour: 'opencode, pi and Gemini CLI work through every layer' },
   'agent.profile': {
     behaviour: 'a known agent starts with its own sandbox and updater off, and its plain settings',
   },

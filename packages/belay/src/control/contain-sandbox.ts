@@ -29,6 +29,7 @@ export interface SandboxedRun {
   readonly paths: OpenPaths;
   readonly ports: readonly PublishedPort[];
   readonly repositories: readonly string[];
+  readonly command: readonly string[];
   readonly target: CommandBinds;
   readonly env: Readonly<Record<string, string>>;
   readonly tty: boolean;
@@ -39,7 +40,8 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
   const { home, client, opened, workdir, target, say } = asked;
   if (workdir.agent !== undefined) passSocket(opened.runDir, workdir.agent);
   const agentHome = makeAgentHome(home, opened.agent, workdir.agent);
-  const profile = profileOf(target.command);
+  // By the name that the user gave: what it leads to may be called otherwise.
+  const profile = profileOf(asked.command);
   if (profile?.says !== undefined) say(`belay: ${profile.says}`);
   await using stack = new AsyncDisposableStack();
   const cgroups = makeCgroups(opened.run, asked.limits);

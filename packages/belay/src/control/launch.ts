@@ -143,6 +143,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
             client,
             opened,
             workdir,
+            command: options.command,
             paths,
             ports: options.ports,
             repositories: before.repositories,

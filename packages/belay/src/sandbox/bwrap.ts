@@ -78,6 +78,11 @@ export function shownFile(index: number): string {
   return `shown-${index}`;
 }
 
+/** The generated folder that is seen in the place of a placeholder. */
+export function heldFolder(index: number): string {
+  return `held-${index}`;
+}
+
 /** The generated file that goes into the agent's home. */
 export function homeFile(index: number): string {
   return `home-${index}`;
@@ -124,7 +129,11 @@ export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): re
     ...(spec.writable ?? []).flatMap((path) => ['--bind', at(path), path]),
     ...['--bind', work(workdir), workdir],
     ...masks.pins.flatMap((path) => ['--bind', work(path), path]),
-    ...masks.readOnly.flatMap((path) => ['--ro-bind', work(path), path]),
+    ...masks.readOnly.flatMap((path) => {
+      const held = masks.placeholders.findIndex((p) => p.path === path && p.holds !== undefined);
+      const source = held < 0 ? work(path) : at(filesDir, join(filesDir, heldFolder(held)));
+      return ['--ro-bind', source, path];
+    }),
     ...masks.shown.flatMap(({ path }, i) => [
       ...['--ro-bind', at(filesDir, join(filesDir, shownFile(i))), path],
     ]),

@@ -30,6 +30,8 @@ export interface Placeholder {
   readonly path: string;
   readonly kind: 'file' | 'dir';
   readonly content: string;
+  /** Files that the agent sees in a folder. */
+  readonly holds?: Readonly<Record<string, string>>;
 }
 
 export interface MaskPlan {
@@ -106,7 +108,8 @@ export function planMasks(options: MaskOptions): MaskPlan {
         if (!masksMissing || !canWrite(folder, lstatSync(folder))) return;
         // The first missing part is masked: nothing below it can come to be either.
         const kind = last ? name.kind : 'dir';
-        placeholders.set(path, { path, kind, content: (last && name.content) || '' });
+        const holds = last && name.holds !== undefined ? { holds: name.holds } : {};
+        placeholders.set(path, { path, kind, content: (last && name.content) || '', ...holds });
         readOnly.add(path);
         break;
       }

@@ -15,6 +15,8 @@ export interface ProtectedName {
   readonly missing: 'mask' | 'home' | 'leave';
   /** What a placeholder file holds. */
   readonly content?: string;
+  /** Files that are seen in a placeholder folder; on the host it stays empty. */
+  readonly holds?: Readonly<Record<string, string>>;
 }
 
 type Missing = ProtectedName['missing'];
@@ -34,7 +36,9 @@ export const PROTECTED: readonly ProtectedName[] = [
   ...dirs('leave', '.git/modules'),
   { path: '.mcp.json', kind: 'file', missing: 'mask', content: '{"mcpServers":{}}\n' },
   { path: 'opencode.json', kind: 'file', missing: 'mask', content: '{}\n' },
-  ...dirs('mask', '.claude', '.codex', '.gemini', '.opencode', '.cursor', '.windsurf'),
+  ...dirs('mask', '.claude', '.codex', '.gemini', '.cursor', '.windsurf'),
+  // It writes this file into the folder when there is one, and ends when it cannot.
+  { path: '.opencode', kind: 'dir', missing: 'mask', holds: { '.gitignore': '*\n' } },
   // What the next run would be permitted (I10). A placeholder says what no file says: nothing.
   { path: 'belay.jsonc', kind: 'file', missing: 'mask', content: NOTHING_GRANTED },
   ...dirs('mask', 'policies'),

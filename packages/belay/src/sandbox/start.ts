@@ -18,7 +18,15 @@ import { homedir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 import { asBelayError, BelayError, reasonOf } from '../core/errors.ts';
 import type { Clock } from '../core/ids.ts';
-import { agentEnvironment, bwrapArguments, etcFiles, FD, homeFile, shownFile } from './bwrap.ts';
+import {
+  agentEnvironment,
+  bwrapArguments,
+  etcFiles,
+  FD,
+  heldFolder,
+  homeFile,
+  shownFile,
+} from './bwrap.ts';
 import { killCgroups } from './cgroup.ts';
 import { hostFailure } from './failures.ts';
 import { janitor, livingOwners, reliedUpon } from './janitor.ts';
@@ -122,7 +130,11 @@ function prepare(spec: SandboxSpec, workdir: string): MaskPlan {
   const folder = join(runDir, FILES_FOLDER);
   const mode =
     spec.uid === undefined ? { folder: 0o700, file: 0o600 } : { folder: 0o755, file: 0o644 };
-  for (const path of [folder, join(folder, 'etc')]) {
+  const held = masks.placeholders.flatMap(({ holds = {} }, i) =>
+    Object.entries(holds).map(([name, text]) => [`${heldFolder(i)}/${name}`, text] as const),
+  );
+  const folders = new Set(held.map(([path]) => join(folder, dirname(path))));
+  for (const path of [folder, join(folder, 'etc'), ...folders]) {
     mkdirSync(path);
     chmodSync(path, mode.folder);
   }
@@ -139,7 +151,7 @@ function prepare(spec: SandboxSpec, workdir: string): MaskPlan {
     spec.probe === undefined
       ? []
       : [[PROBE_FILE, probeText(spec.probe, masks, variables)] as const];
-  for (const [name, text] of [...files, ...shown, ...home, ...probe]) {
+  for (const [name, text] of [...files, ...shown, ...held, ...home, ...probe]) {
     writeFileSync(join(folder, name), text);
     chmodSync(join(folder, name), mode.file);
   }

@@ -10,7 +10,7 @@ import { ORDINARY_UID, otherUidProblem } from '../installed.ts';
 import { openPlace } from '../system/place.ts';
 import { startUpstream } from '../system/upstreams.ts';
 import { verifies } from '../verifies.ts';
-import { installAgents } from './install.ts';
+import { AGENTS, installAgents } from './install.ts';
 import { expectWholeRecord } from './record.ts';
 import { MODEL_HOST, speakAsModel } from './scripted-model.ts';
 
@@ -22,7 +22,7 @@ const COMMANDS = [
 let bin: string;
 
 beforeAll(() => {
-  bin = installAgents();
+  bin = installAgents(AGENTS);
 }, 600_000);
 
 async function throughEveryLayer(uid?: number): Promise<void> {

@@ -9,7 +9,7 @@ import { ORDINARY_UID, otherUidProblem } from '../installed.ts';
 import { denials, openPlace } from '../system/place.ts';
 import { startUpstream } from '../system/upstreams.ts';
 import { verifies } from '../verifies.ts';
-import { installAgents } from './install.ts';
+import { AGENTS, installAgents } from './install.ts';
 import { expectWholeRecord } from './record.ts';
 import { speakAsResponses } from './scripted-responses.ts';
 
@@ -19,7 +19,7 @@ const COMMAND = 'env > env.txt; echo written by a tool call > out.txt';
 let bin: string;
 
 beforeAll(() => {
-  bin = installAgents();
+  bin = installAgents(AGENTS);
 }, 600_000);
 
 async function throughEveryLayer(uid?: number): Promise<void> {

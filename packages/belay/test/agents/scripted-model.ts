@@ -39,12 +39,12 @@ function contentFor(asked: ModelRequest, commands: readonly string[]): object {
   const results = (asked.messages ?? [])
     .flatMap(({ content }) => (typeof content === 'string' ? [] : content))
     .filter(({ type }) => type === 'tool_result').length;
-  const hasShell = asked.tools?.some(({ name }) => name === 'Bash') === true;
+  const shell = asked.tools?.find(({ name }) => name.toLowerCase() === 'bash')?.name;
   const command = commands[results];
-  if (!hasShell) return { type: 'text', text: 'ok' };
+  if (shell === undefined) return { type: 'text', text: 'ok' };
   if (command === undefined) return { type: 'text', text: `done after ${results} tool calls` };
   const input = { command, description: `Step ${results + 1}` };
-  return { type: 'tool_use', id: `toolu_${results + 1}`, name: 'Bash', input };
+  return { type: 'tool_use', id: `toolu_${results + 1}`, name: shell, input };
 }
 
 function say(reply: ServerResponse, asked: ModelRequest, content: object): void {

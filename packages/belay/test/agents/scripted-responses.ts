@@ -16,7 +16,7 @@ interface Asked {
   readonly input?: readonly { readonly type?: string }[];
 }
 
-const SHELLS = ['shell', 'shell_command', 'local_shell', 'exec_command', 'container.exec'];
+const SHELLS = ['bash', 'shell', 'shell_command', 'local_shell', 'exec_command', 'container.exec'];
 
 export function speakAsResponses(upstream: Upstream, command: string): void {
   upstream.answer = (request, reply, { method, url }) => {
@@ -48,7 +48,7 @@ function itemFor(asked: Asked, command: string): object {
   const args =
     properties.command?.type === 'array'
       ? { command: ['bash', '-lc', command] }
-      : { [properties.cmd === undefined ? 'command' : 'cmd']: command };
+      : { [properties.cmd === undefined ? 'command' : 'cmd']: command, description: 'a step' };
   return { ...call, type: 'function_call', name: shell.name, arguments: JSON.stringify(args) };
 }
 
