@@ -9,7 +9,6 @@ import { AGENT_PATH } from './command.ts';
 import { BRIDGE_ADDRESS } from './link.ts';
 import type { MaskPlan } from './masks.ts';
 import { GATE } from './perl.ts';
-import { PROBE_FILE } from './probe.ts';
 import type { HomeFile } from './profiles/profile.ts';
 import type { SandboxSpec } from './spec.ts';
 
@@ -141,9 +140,6 @@ export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): re
       ...['--ro-bind', at(spec.trustDir, join(spec.trustDir, name)), `/run/belay/${name}`],
     ]),
     ...['--ro-bind', at(spec.trustDir, join(spec.trustDir, 'certs')), '/etc/ssl/certs'],
-    ...(spec.probe === undefined
-      ? []
-      : ['--ro-bind', at(filesDir, join(filesDir, PROBE_FILE)), `/run/belay/${PROBE_FILE}`]),
     ...(spec.homeFiles ?? []).flatMap((_, i) => [
       ...['--ro-bind', at(filesDir, join(filesDir, homeFile(i))), `/run/belay/${homeFile(i)}`],
     ]),

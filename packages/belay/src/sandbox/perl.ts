@@ -3,7 +3,7 @@
 // of its chain. They run before any agent does, see no input of an agent, and fail with one line on
 // stderr that starts with `belay:` and status 69.
 
-import { PROBE, PROBE_FILE } from './probe.ts';
+import { PROBE } from './probe.ts';
 
 // Numbers of unshare, mount, prctl per machine; the newer calls have one number everywhere.
 const PRELUDE = `use strict; use POSIX ();
@@ -163,7 +163,7 @@ become(@ARGV);
 
 /**
  * Inside the sandbox, its first program: puts the files of a profile into the home (where a link leads
- * to nothing of the host), probes the sandbox, says on descriptor GATE what came of it and that the sandbox stands, waits for one line, and
+ * to nothing of the host), reads from descriptor GATE what to probe up to an empty line, says there what came of it and that the sandbox stands, waits for one line, and
  * only on `go` becomes the command, with its own stderr from descriptor STDERR and none of FIRST to
  * STDERR. Anything else, and the end of input, is 69. Arguments: GATE STDERR FIRST FILES COUNT (WHEN
  * PATH)... COMMAND ARGUMENTS...; the content of file N is FILES-N.
@@ -186,11 +186,12 @@ for my $n (0 .. $count - 1) {
 my @command = @ARGV;
 $SIG{$_} = 'DEFAULT' for qw(INT QUIT);
 open my $launcher, '+<&=', $gate or exit 69;
-my @tried = -e '/run/belay/${PROBE_FILE}' ? probe() : ();
+sub line { my $line = ''; while ($line !~ /\\n/) { sysread $launcher, $line, 1, length $line or exit 69 } chomp $line; $line }
+my @list;
+while ((my $line = line()) ne '') { push @list, $line }
+my @tried = @list ? probe(@list) : ();
 syswrite $launcher, join('', map { "$_\\n" } @tried, 'ready') or exit 69;
-my $word = '';
-while ($word !~ /\n/) { sysread $launcher, $word, 1, length $word or exit 69 }
-$word eq "go\n" or exit 69;
+line() eq 'go' or exit 69;
 open STDERR, '>&', $stderr or exit 69;
 for ($first .. $stderr) { my $f; close $f if $_ != $gate && open $f, '<&=', $_ }
 close $launcher;

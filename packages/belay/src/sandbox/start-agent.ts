@@ -43,8 +43,8 @@ export interface AgentOptions {
   readonly agentNetPid: number;
   readonly command: readonly string[];
   readonly homeFiles: readonly HomeFile[];
-  /** Whether the gate is to answer for the probe. */
-  readonly probed: boolean;
+  /** What the gate is to try, as lines; absent: nothing. */
+  readonly probe: string | undefined;
   /** Options of prlimit. */
   readonly resourceLimits: readonly string[];
   readonly filterFd: number;
@@ -79,6 +79,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   });
   const status = followStatus(pipes[FD.status] as Readable, () => firstInside(child));
   gate.on('error', () => {}); // the gate is gone: the exit says so
+  gate.write(options.probe === undefined ? '\n' : `${options.probe}\n\n`);
 
   const slay = (): void => {
     child.kill('SIGKILL');
@@ -119,7 +120,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         exited.then(settle(() => reject(hostFailure('the sandbox could not be built', said))));
       });
     });
-    const probed = options.probed ? parseProbe(told) : [];
+    const probed = options.probe === undefined ? [] : parseProbe(told);
     // bwrap wrote it before it let its child run, but the two descriptors are read in any order.
     await Promise.race([status.named, exited]);
     const inside = status.child();

@@ -34,7 +34,7 @@ import { type MaskPlan, planMasks, removePlaceholders, writableBy } from './mask
 import { FILES_FOLDER, removeRunFiles, writeOwner } from './owner.ts';
 import { PLACE } from './perl.ts';
 import { resolveWorkdir } from './places.ts';
-import { PROBE_FILE, probeText } from './probe.ts';
+import { probeText } from './probe.ts';
 import { seccompBytes } from './seccomp.ts';
 import type { Sandbox, SandboxEnd, SandboxSpec } from './spec.ts';
 import { createStage } from './stage.ts';
@@ -146,12 +146,7 @@ function prepare(spec: SandboxSpec, workdir: string): MaskPlan {
   );
   const shown = masks.shown.map(({ content }, i) => [shownFile(i), content] as const);
   const home = (spec.homeFiles ?? []).map(({ content }, i) => [homeFile(i), content] as const);
-  const variables = Object.keys(agentEnvironment(spec));
-  const probe =
-    spec.probe === undefined
-      ? []
-      : [[PROBE_FILE, probeText(spec.probe, masks, variables)] as const];
-  for (const [name, text] of [...files, ...shown, ...held, ...home, ...probe]) {
+  for (const [name, text] of [...files, ...shown, ...held, ...home]) {
     writeFileSync(join(folder, name), text);
     chmodSync(join(folder, name), mode.file);
   }
@@ -208,7 +203,7 @@ async function enter(
       agentNetPid,
       command: spec.command,
       homeFiles: spec.homeFiles ?? [],
-      probed: spec.probe !== undefined,
+      probe: spec.probe && probeText(spec.probe, masks, Object.keys(agentEnvironment(spec))),
       resourceLimits: resourceLimits(spec),
       filterFd,
       argsFd,
