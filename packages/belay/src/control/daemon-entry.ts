@@ -3,8 +3,9 @@
 import { readFileSync, writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { asBelayError } from '../core/errors.ts';
-import { createRandom, runDaemon } from './daemon.ts';
+import { runDaemon } from './daemon.ts';
 import { findHome } from './home.ts';
+import { createRandom } from './random.ts';
 import type { DaemonLine } from './spawner.ts';
 
 const { values } = parseArgs({

@@ -2,14 +2,14 @@
 // here, once. Start: lock, configuration, ledger with its recovery, budgets folded from it, guard
 // acknowledged, control socket. End: runs told, guard told, ledger closed.
 
-import { createHash, randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { chmodSync, existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
 import { defaultConfig, parseConfig } from '../config/parse.ts';
 import { selectGrant } from '../config/select.ts';
 import { BelayError, reasonOf } from '../core/errors.ts';
-import { type Clock, newRunId, type Random, type RunId } from '../core/ids.ts';
+import type { Clock, Random, RunId } from '../core/ids.ts';
 import { createGateway } from '../gateway/gateway.ts';
 import type { ProxyListener } from '../gateway/listen/proxy-listener.ts';
 import { createProxyTokens } from '../identity/proxy-tokens.ts';
@@ -22,8 +22,8 @@ import { createStops } from '../stop/stops.ts';
 import { createUpstream } from '../upstream/upstream.ts';
 import { createApi, type DaemonOperations } from './api.ts';
 import { loadAuthority } from './authority.ts';
-import { certificateOf, loadSigner } from './certificate.ts';
-import { type DaemonRun, rowOf, summaryOf } from './daemon-run.ts';
+import { loadSigner } from './certificate.ts';
+import { type DaemonRun, rowOf } from './daemon-run.ts';
 import { dailyBudget } from './daily-budget.ts';
 import { createEntryFeed } from './entry-feed.ts';
 import { watchGuard } from './guard-watch.ts';
@@ -31,6 +31,7 @@ import type { Home } from './home.ts';
 import { takeLock } from './lock.ts';
 import { prepareRun } from './prepare-run.ts';
 import { type OpenedRun, PROTOCOL_VERSION } from './protocol.ts';
+import { createRunDesk } from './run-desk.ts';
 
 export interface DaemonOptions {
   readonly home: Home;
@@ -128,7 +129,6 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   });
 
   const ended = Promise.withResolvers<string>();
-  const detachments = new Map<RunId, () => Promise<void>>();
   let idle: NodeJS.Timeout | undefined;
   const waitIdle = (): void => {
     clearTimeout(idle);
@@ -155,12 +155,34 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     onLost: options.onGuardLost,
   });
 
-  const open = (id: RunId): DaemonRun => {
-    const run = runs.get(id);
-    if (run === undefined) throw new BelayError('ERR_NOT_FOUND', `no run \`${id}\` is open`);
-    return run;
-  };
-
+  const desk = createRunDesk({
+    home,
+    runs,
+    gateway,
+    ledger,
+    guard,
+    stops,
+    tokens,
+    signer,
+    proxyFor,
+    prepare: (request, id, notify) =>
+      prepareRun({
+        id,
+        runDir: join(home.run, id),
+        request,
+        notify,
+        home,
+        shared,
+        engine,
+        now: clock(),
+        random,
+      }),
+    clock,
+    random,
+    onBusy: () => clearTimeout(idle),
+    onIdle: waitIdle,
+    onEntry: feed.stir,
+  });
   const operations: DaemonOperations = {
     status: () => ({
       v: PROTOCOL_VERSION,
@@ -172,105 +194,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       runs: runs.list().map(rowOf),
     }),
 
-    async open(request, notify) {
-      clearTimeout(idle);
-      const id = newRunId(random);
-      const runDir = join(home.run, id);
-      const run = prepareRun({
-        id,
-        runDir,
-        request,
-        notify,
-        home,
-        shared,
-        engine,
-        now: clock(),
-        random,
-      });
-      const external = run.containment === 'external';
-      runs.add(run);
-      try {
-        mkdirSync(runDir, { mode: 0o700 });
-        const attachment = await gateway.attachRun({
-          run: id,
-          ...(external ? {} : { socketPath: join(runDir, 'gw.sock') }),
-        });
-        detachments.set(id, attachment.detach);
-        await ledger.append({
-          type: 'run.open',
-          run: id,
-          agent: run.grant.agent,
-          env: run.grant.environment,
-          mode: run.grant.mode,
-          containment: run.containment,
-          command: run.command,
-          workdir: request.workdir,
-          uid: request.uid,
-          config: run.configDigest,
-          grants: request.allow,
-          paths: request.paths,
-          ports: request.ports,
-          caps: run.caps,
-        });
-        notify(external ? { ...run.opened, proxy: await proxyFor(id) } : run.opened);
-      } catch (error) {
-        await operations.close(id, { reason: reasonOf(error), changes: [] }).catch(() => {});
-        throw error;
-      }
-      feed.stir();
-      return id;
-    },
-
-    async guarded(id, { probe, ...registration }) {
-      const run = open(id);
-      run.registration = registration;
-      await guard.acknowledge(run);
-      // Durable before the first call may pass.
-      await ledger.append(certificateOf(id, probe, signer));
-      run.guarded = true;
-    },
-
-    async close(id, { status, reason, changes }) {
-      const run = open(id);
-      runs.remove(id);
-      tokens.revoke(id);
-      gateway.cutRun(id);
-      await detachments.get(id)?.();
-      detachments.delete(id);
-      run.release();
-      rmSync(join(home.run, id), { recursive: true, force: true });
-      const { calls, denials, bytes } = run.tally.counts();
-      const receipt = await ledger.append({
-        type: 'run.close',
-        run: id,
-        reason,
-        ...(status === undefined ? {} : { status }),
-        ...(changes.length === 0 ? {} : { changes }),
-        calls,
-        denials,
-        bytes,
-      });
-      waitIdle();
-      feed.stir();
-      return summaryOf(run, changes, clock(), receipt.index);
-    },
-
-    async kill({ run, all }, reason) {
-      const victims = all === true ? runs.list() : run === undefined ? [] : [open(run)];
-      for (const victim of victims) {
-        const scope = { kind: 'run', name: victim.id } as const;
-        stops.set(scope, 'operator', 'killed', reason);
-        victim.state = 'stopped';
-        victim.notify({ kind: 'stopped', state: 'killed', reason });
-        tokens.revoke(victim.id);
-        // The stop holds already; a guard or disk that fails now is told, not waited for.
-        if (victim.containment === 'sandbox') await guard.kill(victim).catch(() => {});
-        await ledger
-          .append({ type: 'stop.set', run: victim.id, detail: { state: 'killed', reason } })
-          .catch(() => {});
-      }
-      return victims.map(({ id }) => id);
-    },
+    ...desk,
 
     entries: feed.read,
 
@@ -297,7 +221,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   for (const run of runs.list()) {
-    await operations.close(run.id, { reason: 'the daemon ended', changes: [] });
+    await desk.close(run.id, { reason: 'the daemon ended', changes: [] });
   }
   server.close();
   if ('closeAllConnections' in server) server.closeAllConnections();
@@ -320,23 +244,4 @@ function readOptional(path: string): string | undefined {
   } catch (error) {
     throw new BelayError('ERR_CONFIG', `cannot read \`${path}\`: ${reasonOf(error)}`);
   }
-}
-
-const POOL_BYTES = 8192;
-const MOST_POOLED_BYTES = 64;
-
-/** The kernel is asked for many bytes at once: each request costs more than the bytes. No byte is
- * given out twice. */
-export function createRandom(): Random {
-  let pool: Buffer = randomBytes(POOL_BYTES);
-  let at = 0;
-  return (size) => {
-    if (size > MOST_POOLED_BYTES) return randomBytes(size);
-    if (at + size > pool.length) {
-      pool = randomBytes(POOL_BYTES);
-      at = 0;
-    }
-    at += size;
-    return pool.subarray(at - size, at);
-  };
 }

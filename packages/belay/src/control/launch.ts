@@ -10,14 +10,14 @@ import { readSecrets } from '../config/secrets.ts';
 import { BelayError, reasonOf } from '../core/errors.ts';
 import { EXIT } from '../core/exit.ts';
 import { DEFAULT_LIMITS, type Limits } from '../sandbox/cgroup.ts';
-import { commandBinds } from '../sandbox/command.ts';
+import { type CommandBinds, commandBinds } from '../sandbox/command.ts';
 import type { SandboxEnd } from '../sandbox/start.ts';
-import { type Change, changesBetween, surveyWorkspace } from '../sandbox/survey.ts';
+import { type Change, changesBetween, type Survey, surveyWorkspace } from '../sandbox/survey.ts';
 import { containExternally } from './contain-external.ts';
 import { containInSandbox } from './contain-sandbox.ts';
 import type { Contained } from './contained.ts';
 import type { Home } from './home.ts';
-import { openPaths } from './open-paths.ts';
+import { type OpenPaths, openPaths } from './open-paths.ts';
 import {
   type Containment,
   type OpenedRun,
@@ -83,10 +83,37 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   }
 
   await using signals = catchSignals();
+  const prepared = { options, workdir, bundle, secrets, target, paths, before };
+  try {
+    return await carryOut(prepared, signals);
+  } catch (error) {
+    const status = signals.status();
+    if (status !== undefined) return { status, summary: undefined };
+    throw error;
+  }
+}
+
+/** What was read and checked before anything is started. */
+interface Prepared {
+  readonly options: LaunchOptions;
+  readonly workdir: Workdir;
+  readonly bundle: ConfigBundle;
+  readonly secrets: Readonly<Record<string, string>>;
+  /** Absent: the command runs outside a sandbox. */
+  readonly target: CommandBinds | undefined;
+  readonly paths: OpenPaths;
+  readonly before: Survey;
+}
+
+/** From the registration of the run to its closing entry. */
+async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<LaunchEnd> {
+  const { options, workdir, bundle, secrets, target, paths, before } = prepared;
+  const { home, say } = options;
   const client = await ensureDaemon(home, LINGER_MS);
   await using stream = await client.lines<RunNotice>('POST', '/v1/runs', {
     v: PROTOCOL_VERSION,
-    ...asked,
+    agent: options.agent,
+    environment: options.environment,
     allow: options.allow,
     shadow: options.shadow,
     containment: options.containment,
@@ -102,7 +129,6 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   });
   const lines = stream.lines[Symbol.asyncIterator]();
   const opened = await firstLine(lines);
-  signals.throwIfCaught();
 
   let end: SandboxEnd | undefined;
   let closed: RunSummary | undefined;
@@ -123,6 +149,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
     return closed;
   };
   try {
+    signals.throwIfCaught();
     await using contained =
       target === undefined
         ? await containExternally({

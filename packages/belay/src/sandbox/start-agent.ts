@@ -116,7 +116,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         heard = (heard + text).slice(0, MOST_SAID);
         if (/^ready$/m.test(heard)) settle(() => resolve(heard))();
       });
-      gate.once('end', () => {
+      // Ended, or broken off while the list was written to it.
+      gate.once('close', () => {
         exited.then(settle(() => reject(hostFailure('the sandbox could not be built', said))));
       });
     });

@@ -1,0 +1,162 @@
+// Where runs are opened, vouched for, closed and killed: what the control API may ask of the daemon
+// about runs, each in the order that the invariants need.
+
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { BelayError, reasonOf } from '../core/errors.ts';
+import { type Clock, newRunId, type Random, type RunId } from '../core/ids.ts';
+import type { Gateway } from '../gateway/gateway.ts';
+import type { ProxyTokens } from '../identity/proxy-tokens.ts';
+import type { Runs } from '../identity/runs.ts';
+import type { Ledger } from '../ledger/ledger.ts';
+import type { Stops } from '../stop/stops.ts';
+import type { DaemonOperations } from './api.ts';
+import { certificateOf, type Signer } from './certificate.ts';
+import { type DaemonRun, summaryOf } from './daemon-run.ts';
+import type { GuardWatch } from './guard-watch.ts';
+import type { Home } from './home.ts';
+import type { OpenedRun, OpenRun, RunNotice } from './protocol.ts';
+
+export type RunDesk = Pick<DaemonOperations, 'open' | 'guarded' | 'close' | 'kill'>;
+
+export interface RunDeskParts {
+  readonly home: Home;
+  readonly runs: Runs<DaemonRun>;
+  readonly gateway: Gateway;
+  readonly ledger: Ledger;
+  readonly guard: GuardWatch;
+  readonly stops: Stops;
+  readonly tokens: ProxyTokens;
+  readonly signer: Signer;
+  /** The explicit proxy for a run outside a sandbox. */
+  readonly proxyFor: (run: RunId) => Promise<NonNullable<OpenedRun['proxy']>>;
+  /** Throws for a request that cannot become a run. */
+  readonly prepare: (request: OpenRun, id: RunId, notify: (notice: RunNotice) => void) => DaemonRun;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** A run is about to be open. */
+  readonly onBusy: () => void;
+  /** Perhaps none is open any more. */
+  readonly onIdle: () => void;
+  /** Something was appended. */
+  readonly onEntry: () => void;
+}
+
+export function createRunDesk(parts: RunDeskParts): RunDesk {
+  const { home, runs, gateway, ledger, guard, stops, tokens, signer, proxyFor, prepare } = parts;
+  const { clock, random, onBusy, onIdle, onEntry } = parts;
+  const detachments = new Map<RunId, () => Promise<void>>();
+
+  const open = (id: RunId): DaemonRun => {
+    const run = runs.get(id);
+    if (run === undefined) throw new BelayError('ERR_NOT_FOUND', `no run \`${id}\` is open`);
+    return run;
+  };
+
+  const desk: RunDesk = {
+    async open(request, notify) {
+      onBusy();
+      const id = newRunId(random);
+      const runDir = join(home.run, id);
+      let run: DaemonRun;
+      try {
+        run = prepare(request, id, notify);
+      } catch (error) {
+        onIdle();
+        throw error;
+      }
+      const external = run.containment === 'external';
+      runs.add(run);
+      try {
+        mkdirSync(runDir, { mode: 0o700 });
+        const attachment = await gateway.attachRun({
+          run: id,
+          ...(external ? {} : { socketPath: join(runDir, 'gw.sock') }),
+        });
+        detachments.set(id, attachment.detach);
+        await ledger.append({
+          type: 'run.open',
+          run: id,
+          agent: run.grant.agent,
+          env: run.grant.environment,
+          mode: run.grant.mode,
+          containment: run.containment,
+          command: run.command,
+          workdir: request.workdir,
+          uid: request.uid,
+          config: run.configDigest,
+          grants: request.allow,
+          paths: request.paths,
+          ports: request.ports,
+          caps: run.caps,
+        });
+        notify(external ? { ...run.opened, proxy: await proxyFor(id) } : run.opened);
+      } catch (error) {
+        await desk.close(id, { reason: reasonOf(error), changes: [] }).catch(() => {});
+        throw error;
+      }
+      onEntry();
+      return id;
+    },
+
+    async guarded(id, { probe, ...registration }) {
+      const run = open(id);
+      run.registration = registration;
+      await guard.acknowledge(run);
+      // Durable before the first call may pass.
+      await ledger.append(certificateOf(id, probe, signer));
+      run.guarded = true;
+    },
+
+    async close(id, { status, reason, changes }) {
+      const run = open(id);
+      runs.remove(id);
+      tokens.revoke(id);
+      gateway.cutRun(id);
+      await detachments.get(id)?.();
+      detachments.delete(id);
+      run.release();
+      removeFolder(join(home.run, id));
+      onIdle();
+      const { calls, denials, bytes } = run.tally.counts();
+      const receipt = await ledger.append({
+        type: 'run.close',
+        run: id,
+        reason,
+        ...(status === undefined ? {} : { status }),
+        ...(changes.length === 0 ? {} : { changes }),
+        calls,
+        denials,
+        bytes,
+      });
+      onEntry();
+      return summaryOf(run, changes, clock(), receipt.index);
+    },
+
+    async kill({ run, all }, reason) {
+      const victims = all === true ? runs.list() : run === undefined ? [] : [open(run)];
+      for (const victim of victims) {
+        const scope = { kind: 'run', name: victim.id } as const;
+        stops.set(scope, 'operator', 'killed', reason);
+        victim.state = 'stopped';
+        victim.notify({ kind: 'stopped', state: 'killed', reason });
+        tokens.revoke(victim.id);
+        // The stop holds already; a guard or disk that fails now is told, not waited for.
+        if (victim.containment === 'sandbox') await guard.kill(victim).catch(() => {});
+        await ledger
+          .append({ type: 'stop.set', run: victim.id, detail: { state: 'killed', reason } })
+          .catch(() => {});
+      }
+      return victims.map(({ id }) => id);
+    },
+  };
+  return desk;
+}
+
+function removeFolder(path: string): void {
+  try {
+    rmSync(path, { recursive: true, force: true });
+  } catch {
+    // What a killed launcher of root left in it is root's: the guard and the next run remove it.
+  }
+}
