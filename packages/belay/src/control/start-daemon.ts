@@ -45,7 +45,8 @@ export async function alive(client: Client): Promise<boolean> {
 }
 
 async function awaitAlive(client: Client): Promise<boolean> {
-  for (let i = 0; i < 100; i++) {
+  const deadline = performance.now() + START_TIMEOUT_MS;
+  while (performance.now() < deadline) {
     if (await alive(client)) return true;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
