@@ -12,7 +12,8 @@ export type Clock = () => number;
 /** `sizeBytes` fresh random bytes. */
 export type Random = (sizeBytes: number) => Uint8Array;
 
-const HEX = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'));
+const HEX = new TextEncoder().encode('0123456789abcdef');
+const DASH = 0x2d;
 // No vowels and no look-alikes: a run's name is read aloud and typed.
 const ALPHABET = '23456789bcdfghjkmnpqrstvwxz';
 
@@ -23,12 +24,14 @@ export function uuid7(nowMs: number, random: Random): string {
   b.set(random(10), 6);
   b[6] = ((b[6] as number) & 0x0f) | 0x70;
   b[8] = ((b[8] as number) & 0x3f) | 0x80;
-  let out = '';
+  // In one piece: a text that was added up is put together anew by each that hashes or writes it.
+  const codes: number[] = [];
   for (let i = 0; i < 16; i++) {
-    if (i === 4 || i === 6 || i === 8 || i === 10) out += '-';
-    out += HEX[b[i] as number];
+    if (i === 4 || i === 6 || i === 8 || i === 10) codes.push(DASH);
+    const byte = b[i] as number;
+    codes.push(HEX[byte >> 4] as number, HEX[byte & 15] as number);
   }
-  return out;
+  return String.fromCharCode(...codes);
 }
 
 /** A new run's name: `r-` and eight characters, about 38 bits. */

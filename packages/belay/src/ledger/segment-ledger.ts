@@ -160,10 +160,10 @@ export class SegmentLedger implements Ledger, AsyncDisposable {
     // A clock that was set back must not put an entry before its predecessor.
     const ts = Math.max(Math.trunc(this.#clock()), this.#history.lastTs());
     const id = uuid7(ts, this.#random);
-    const place = { v: ENTRY_VERSION, id, index: this.#history.size(), ts };
-    const entry = { ...body, ...place };
-    if (body.run === undefined) return entry as Entry;
-    return { ...entry, seq: this.#history.nextSeq(body.run) } as Entry;
+    const index = this.#history.size();
+    if (body.run === undefined) return { ...body, v: ENTRY_VERSION, id, index, ts } as Entry;
+    const seq = this.#history.nextSeq(body.run);
+    return { ...body, v: ENTRY_VERSION, id, index, ts, seq } as Entry;
   }
 
   /** Once a turn, so that what is appended together is written together. */

@@ -2,7 +2,7 @@
 // checked against the stop state and the reservation before it passes on; when the flow ends,
 // however it ends, the outcome is written once and the reservation is settled once.
 
-import { createHash, type Hash } from 'node:crypto';
+import { createHash, type Hash, hash } from 'node:crypto';
 import type { Reservation } from '../budget/budgets.ts';
 import type { ByteFlow, ByteSink, Call, CallBody, Response, Result } from '../core/call.ts';
 import { asBelayError, BelayError } from '../core/errors.ts';
@@ -42,7 +42,9 @@ export function meter(parts: MeterParts): Meter {
   let sentBytes = call.body.kind === 'buffered' ? call.body.bytes.length : 0;
   let sentHash: Hash | undefined;
   let receivedBytes = 0;
-  const receivedHash = createHash('sha256');
+  // Most answers are one chunk, and one call digests it.
+  let receivedFirst: Uint8Array | undefined;
+  let receivedHash: Hash | undefined;
   let firstByteMs: number | undefined;
   let open = true;
 
@@ -80,7 +82,7 @@ export function meter(parts: MeterParts): Meter {
         sentBytes,
         ...(sentSha256 === undefined ? {} : { sentSha256 }),
         receivedBytes,
-        receivedSha256: receivedHash.digest('hex'),
+        receivedSha256: receivedHash?.digest('hex') ?? hash('sha256', receivedFirst ?? ''),
         durationMs: clock() - startedAt,
       },
       durableFirst ? 'now' : 'soon',
@@ -131,7 +133,12 @@ export function meter(parts: MeterParts): Meter {
               breakOff(why);
               return false;
             }
-            receivedHash.update(chunk);
+            if (receivedFirst === undefined) {
+              receivedFirst = chunk;
+            } else {
+              receivedHash ??= createHash('sha256').update(receivedFirst);
+              receivedHash.update(chunk);
+            }
             return sink.write(chunk);
           },
           end() {
@@ -139,10 +146,17 @@ export function meter(parts: MeterParts): Meter {
             // INVARIANT: I4: checked once more before the last byte is released.
             const why = blocked();
             if (why !== undefined) return breakOff(why);
-            const settled = settle(status);
-            if (!durableFirst) return sink.end();
+            if (!durableFirst) {
+              // Released first: the agent need not wait while its outcome is put into words.
+              try {
+                sink.end();
+              } finally {
+                settle(status);
+              }
+              return;
+            }
             // The agent hears that it is done when the record says so, or not at all.
-            settled.then(
+            settle(status).then(
               () => sink.end(),
               (failure) => sink.fail(asBelayError('ERR_LEDGER', 'no outcome', failure)),
             );

@@ -63,9 +63,9 @@ export function createMonitor(parts: MonitorParts): Monitor {
     // 6 intend. INVARIANT: I2: nothing is sent before this entry is on the disk.
     const { headers, names } = run.vault.inject(call, run.grant.environment);
     const intent: Intent = {
+      ...headOf(call, run, classified),
       type: 'intent',
       run: call.run,
-      ...headOf(call, run, classified),
       policies: verdict.policies,
       credentials: names,
       reserved: { calls: 1, bytes: reservation.grantedBytes() },

@@ -33,7 +33,7 @@ export function decisionKey(request: PolicyRequest, reads: Reads): string {
 }
 
 /** With its length in front, so that no two lists of parts read the same. */
-function part(text: string): string {
+export function part(text: string): string {
   return `${text.length}:${text}`;
 }
 

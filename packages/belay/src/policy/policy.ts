@@ -6,8 +6,9 @@
 import type { Preset } from '../config/presets.ts';
 import { configError } from '../config/problem.ts';
 import { reasonOf } from '../core/errors.ts';
+import type { Host } from '../core/target.ts';
 import type { Verdict } from '../core/verdict.ts';
-import { decisionKey, remembered } from './cache.ts';
+import { decisionKey, part, remembered } from './cache.ts';
 import { type CallFacts, type Classification, classify } from './classify.ts';
 import type { CedarRequest, Engine, PreparedSet } from './engine.ts';
 import { type Reads, unionOf } from './reads.ts';
@@ -50,6 +51,7 @@ export interface RunJudge {
 
 const MOST_DECISIONS = 8192;
 const MOST_QUERY_KEYS = 256;
+const MOST_HOSTS = 1024;
 
 /** Throws ERR_CONFIG with file, line and hint when a policy is broken. */
 export function createPolicy(options: PolicyOptions): Policy {
@@ -141,6 +143,7 @@ interface Slices {
 /** Slices, made when first asked for. Their number is bounded by what the policies name. */
 function createSlices(engine: Engine, rules: readonly Rule[]): Slices {
   const named = new Set(rules.flatMap(({ tree }) => scopeHosts(tree)));
+  const chains = new Map<string, readonly string[]>();
   const byScope = new Map<string, Slice>();
   const byRules = new Map<string, Slice>();
 
@@ -173,10 +176,23 @@ function createSlices(engine: Engine, rules: readonly Rule[]): Slices {
     return slice;
   };
 
+  /** The host and the domains above it that a policy names. */
+  const namedHosts = (host: Host): readonly string[] => {
+    let hosts = chains.get(host);
+    if (hosts === undefined) {
+      hosts = hostChain(host).filter((name) => named.has(name));
+      if (chains.size >= MOST_HOSTS) chains.clear();
+      chains.set(host, hosts);
+    }
+    return hosts;
+  };
+
   return {
     of(request) {
-      const hosts = hostChain(request.host).filter((host) => named.has(host));
-      const key = JSON.stringify([request.agent, request.environment, request.effect, ...hosts]);
+      const { agent, environment, effect } = request;
+      const hosts = namedHosts(request.host);
+      let key = part(agent) + part(environment) + part(effect);
+      for (const host of hosts) key += part(host);
       let slice = byScope.get(key);
       if (slice === undefined) {
         slice = make(request, hosts);
@@ -188,6 +204,7 @@ function createSlices(engine: Engine, rules: readonly Rule[]): Slices {
       for (const { set } of byRules.values()) set?.release();
       byRules.clear();
       byScope.clear();
+      chains.clear();
     },
   };
 }

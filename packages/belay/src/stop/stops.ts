@@ -55,18 +55,22 @@ interface Held {
 }
 
 export function createStops(): Stops {
-  const scopes = new Map<string, Held>();
+  const scopes: Readonly<Record<Scope['kind'], Map<string, Held>>> = {
+    global: new Map(),
+    environment: new Map(),
+    agent: new Map(),
+    run: new Map(),
+  };
   const hands: Hand[] = [];
 
-  const keyOf = (scope: Scope): string =>
-    scope.kind === 'global' ? 'global' : `${scope.kind}:${scope.name}`;
+  const nameOf = (scope: Scope): string => (scope.kind === 'global' ? '' : scope.name);
 
   const held = (scope: Scope): Held => {
-    const key = keyOf(scope);
-    let found = scopes.get(key);
+    const name = nameOf(scope);
+    let found = scopes[scope.kind].get(name);
     if (found === undefined) {
       found = { epoch: 0, causes: new Map() };
-      scopes.set(key, found);
+      scopes[scope.kind].set(name, found);
     }
     return found;
   };
@@ -89,9 +93,10 @@ export function createStops(): Stops {
       let worst: Cause = { state: 'none', reason: '' };
       let name = '';
       for (const scope of asked) {
-        const at = scopes.get(keyOf(scope));
+        const at = scopes[scope.kind].get(nameOf(scope));
         if (at === undefined) continue;
         epoch += at.epoch;
+        if (at.causes.size === 0) continue;
         for (const [cause, view] of at.causes) {
           if (SEVERITY[view.state] > SEVERITY[worst.state]) {
             worst = view;
