@@ -256,10 +256,9 @@ export const requirements = {
   'kill.setsid-double-fork': {
     behaviour: 'a kill reaches what left its session and its parent',
   },
-  'kill.launcher-sigkill': { planned: true, behaviour: 'nothing of a run outlives its launcher' },
-  'bridge.fuzz': { planned: true, behaviour: 'no bytes of an agent end its bridge' },
+  'kill.launcher-sigkill': { behaviour: 'nothing of a run outlives its launcher' },
+  'bridge.fuzz': { behaviour: 'no bytes of an agent end its bridge' },
   'ca.trust': {
-    planned: true,
     behaviour: 'every client inside trusts the authority of the installation',
   },
   'run.publish': {
@@ -275,7 +274,6 @@ export const requirements = {
   },
   'probe.certificate': { behaviour: 'what the probe found is a signed entry' },
   'run.honest-work': {
-    planned: true,
     behaviour: 'git, npm, pip, make and a dev server work inside as outside',
   },
 

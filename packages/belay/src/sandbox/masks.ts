@@ -19,7 +19,7 @@ import {
   unlinkSync,
 } from 'node:fs';
 import { dirname, join, sep } from 'node:path';
-import { BelayError } from '../core/errors.ts';
+import { BelayError, reasonOf } from '../core/errors.ts';
 import { dotenvPlaceholders } from './dotenv.ts';
 import { holdsSecrets, PROTECTED, type ProtectedName } from './protected.ts';
 
@@ -102,7 +102,7 @@ export function planMasks(options: MaskOptions): MaskPlan {
     for (const [i, part] of parts.entries()) {
       const path = join(folder, part);
       const last = i === parts.length - 1;
-      const found = lstatSync(path, { throwIfNoEntry: false });
+      const found = seen(path);
       if (found === undefined) {
         if (placeholders.has(path)) return;
         if (!masksMissing || !canWrite(folder, lstatSync(folder))) return;
@@ -120,6 +120,14 @@ export function planMasks(options: MaskOptions): MaskPlan {
           {
             hint: 'replace it by what it points to, or choose another --workdir',
           },
+        );
+      }
+      // Whoever may open a pipe or a socket may write to it, however it is mounted.
+      if (!found.isFile() && !found.isDirectory()) {
+        throw new BelayError(
+          'ERR_SANDBOX',
+          `\`${path}\` is neither a file nor a folder and cannot be protected`,
+          { hint: 'remove it, or choose another --workdir' },
         );
       }
       const theirs = shared.get(path);
@@ -141,15 +149,27 @@ export function planMasks(options: MaskOptions): MaskPlan {
   }
 }
 
-/** The file that a name of secrets stands for, as long as the agent could reach it. */
+/** Below a folder that is closed, and that an agent may open, nothing can be protected. */
+function seen(path: string): Stats | undefined {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw new BelayError('ERR_SANDBOX', `\`${path}\` cannot be protected: ${reasonOf(error)}`, {
+      hint: 'open the folders above it (chmod u+rwx), or choose another --workdir',
+    });
+  }
+}
+
+/** What a name of secrets stands for, as long as the agent could reach it: a pipe may tell them. */
 function secretAt(workdir: string, name: string): string | undefined {
   const path = join(workdir, name);
   const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found?.isFile()) return path;
-  if (!found?.isSymbolicLink()) return undefined;
+  if (found === undefined || found.isDirectory()) return undefined;
+  if (!found.isSymbolicLink()) return path;
   try {
     const target = realpathSync(path);
-    return target.startsWith(workdir + sep) && lstatSync(target).isFile() ? target : undefined;
+    const inside = target.startsWith(workdir + sep) && !lstatSync(target).isDirectory();
+    return inside ? target : undefined;
   } catch {
     return undefined; // it points nowhere: there is nothing to hide
   }

@@ -2,7 +2,7 @@
 // would run or obey. Taken again at the end of a run, it tells what changed. Links are not followed,
 // nothing is opened, and an agent cannot forge what is compared: a file's inode and change time.
 
-import { type Dirent, lstatSync, readdirSync } from 'node:fs';
+import { type BigIntStats, type Dirent, lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 export interface Survey {
@@ -10,17 +10,20 @@ export interface Survey {
   readonly repositories: readonly string[];
   /** Stamps by path, relative to the workspace. */
   readonly executed: ReadonlyMap<string, string>;
-  /** Folders that there was no time to look into. */
+  /** Folders that there was no time to look into, and repositories beyond the bounds. */
   readonly unwalked: number;
 }
 
 export interface SurveyBounds {
   readonly entries: number;
   readonly ms: number;
+  /** Each becomes some thirty mounts, and the time to make mounts grows with their square. */
   readonly repositories: number;
 }
 
-const BOUNDS: SurveyBounds = { entries: 50_000, ms: 300, repositories: 64 };
+const BOUNDS: SurveyBounds = { entries: 50_000, ms: 300, repositories: 32 };
+/** Folders above the repositories, of all of them together: each is a mount, too. */
+const MOST_ANCESTORS = 256;
 const MOST_EXECUTED = 20_000;
 
 /** Files that a build, a package manager, a test run, a shell or the next agent executes or obeys. */
@@ -82,28 +85,40 @@ export function surveyWorkspace(workdir: string, bounds: SurveyBounds = BOUNDS):
   const last = createQueue();
   first.add('');
   let entries = 0;
+  let ancestors = 0;
+  let beyond = 0;
   const late = (): boolean => entries >= bounds.entries || performance.now() > until;
 
   const look = (folder: string, deeper: Queue): void => {
     let found: Dirent[];
     try {
       found = readdirSync(join(workdir, folder), { withFileTypes: true });
-    } catch {
-      return; // gone in between, or not ours to read: then it is not ours to execute either
+    } catch (error) {
+      if (mayBeOpened(join(workdir, folder), error)) beyond += 1;
+      return;
     }
     entries += found.length + 1;
     for (const entry of found) {
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
       if (entry.name === '.git') {
-        if (folder !== '' && repositories.length < bounds.repositories) repositories.push(folder);
+        if (folder !== '') noteRepository(folder);
         if (entry.isDirectory()) noteHooks(path);
       } else if (entry.isDirectory()) (LAST.has(entry.name) ? last : deeper).add(path);
       else if (EXECUTED.has(entry.name) || EXECUTED_ENDINGS.test(entry.name)) note(path);
     }
   };
+  const noteRepository = (folder: string): void => {
+    const depth = folder.split('/').length;
+    if (repositories.length >= bounds.repositories || ancestors + depth > MOST_ANCESTORS) {
+      beyond += 1;
+      return;
+    }
+    ancestors += depth;
+    repositories.push(folder);
+  };
   const note = (path: string): void => {
     if (executed.size >= MOST_EXECUTED) return;
-    const found = lstatSync(join(workdir, path), { bigint: true, throwIfNoEntry: false });
+    const found = statsOf(join(workdir, path));
     if (found !== undefined) executed.set(path, `${found.ino} ${found.ctimeNs} ${found.size}`);
   };
   const noteHooks = (git: string): void => {
@@ -121,8 +136,24 @@ export function surveyWorkspace(workdir: string, bounds: SurveyBounds = BOUNDS):
     if (folder === undefined) break;
     look(folder, queue);
   }
-  const unwalked = first.size() + last.size();
+  const unwalked = first.size() + last.size() + beyond;
   return { repositories, executed, unwalked };
+}
+
+function statsOf(path: string): BigIntStats | undefined {
+  try {
+    return lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  } catch {
+    return undefined; // in a folder that is closed
+  }
+}
+
+/** Whether a folder that could not be read is one that an agent could open: ours, or too deep. */
+function mayBeOpened(path: string, error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === 'ENOENT' || code === 'ENOTDIR') return false; // gone in between
+  const found = statsOf(path);
+  return found === undefined || Number(found.uid) === process.getuid?.();
 }
 
 interface Queue {

@@ -148,7 +148,10 @@ function request(url, { method = 'GET', headers = {}, body, sizeBytes, timeoutMs
       response.on('end', () => answer());
       response.on('error', (error) => answer(error.code ?? error.message));
     });
-    asked.setTimeout(timeoutMs, () => asked.destroy(new Error('timeout')));
+    // Of the socket: a request's own starts only once it is connected.
+    asked.on('socket', (socket) => {
+      socket.setTimeout(timeoutMs, () => asked.destroy(new Error('timeout')));
+    });
     asked.on('error', (error) => answer(error.code ?? error.message));
     if (sizeBytes === undefined) return asked.end(body);
     // A streamed body of zeros, chunked.
