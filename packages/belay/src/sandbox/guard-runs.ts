@@ -18,6 +18,7 @@ export interface GuardedRun {
   readonly link: SandboxLink;
   tell: Tell | null;
   abandoned: boolean;
+  ended: boolean;
   /** The daemon asked for a freeze of this run alone. */
   asked: boolean;
   /** Why it is frozen for good; nothing takes this back. */
@@ -86,6 +87,7 @@ export class GuardedRuns implements AsyncDisposable {
       link,
       tell: null,
       abandoned: false,
+      ended: false,
       asked: false,
       final: null,
       frozen: null,
@@ -171,7 +173,9 @@ export class GuardedRuns implements AsyncDisposable {
   release(run: GuardedRun): void {
     run.tell = null;
     run.abandoned = true;
-    this.#lose(run, 'its launcher is gone');
+    // The sandbox dies with its launcher: often it is the first to be gone.
+    if (run.ended) this.#onAbandoned();
+    else this.#lose(run, 'its launcher is gone');
   }
 
   #settle(run: GuardedRun): Promise<void> {
@@ -200,6 +204,7 @@ export class GuardedRuns implements AsyncDisposable {
   }
 
   #ended(run: GuardedRun): void {
+    run.ended = true;
     this.#runs.delete(run.registration.run);
     // The helper may have been ended by another than the sandbox's end.
     run.link.kill().catch(() => {});

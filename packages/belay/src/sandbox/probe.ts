@@ -92,7 +92,10 @@ sub probe {
   $check->('user-namespace', syscall($unshare, 0x10000000) != 0, 'one was made');
   $check->('ptrace', syscall($ptrace, 16, 1, 0, 0) != 0 && $!{EPERM}, 'not refused');
   $check->('core-pattern', !open(my $core, '>>', '/proc/sys/kernel/core_pattern'), 'can be written');
-  my $set = "$ENV{HOME}/.belay-probe-$$";
+  # Other runs may share this home.
+  open my $random, '<', '/dev/urandom' or return ('-home no randomness');
+  sysread $random, my $name, 8;
+  my $set = "$ENV{HOME}/.belay-probe-" . unpack('H*', $name);
   if (sysopen my $f, $set, O_WRONLY | O_CREAT | O_EXCL, 0600) {
     $check->('set-uid', !chmod(04755, $set), 'a set-uid file was made');
     unlink $set;

@@ -6,7 +6,6 @@ import { spawn } from 'node:child_process';
 import {
   chownSync,
   cpSync,
-  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -14,7 +13,6 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { verifies } from '../verifies.ts';
 import { type Attempt, agentIds, eventually, openPlace, type Place } from './place.ts';
@@ -145,23 +143,21 @@ verifies(
 
 verifies(
   'fsw.symlink-swap-race',
-  'a protected name that is swapped for a link while sandboxes are built is never open behind it',
+  'a protected name that is swapped for a link while sandboxes are built leads nowhere else',
   async () => {
     using folder = scratch();
     await using place = await openPlace();
-    own(folder.path);
     const target = join(folder.path, 'target');
     mkdirSync(target);
     mkdirSync(join(place.workdir, '.claude'));
     own(place.workdir);
     own(folder.path);
-    // As the agent of an earlier run could have left it running outside: it cannot, but who knows.
+    // Outside, as the agent's uid: more than an agent can do, whose own view has the name pinned.
     const swap = [
-      'while :; do mv .claude .aside 2>/dev/null; ln -s aside-target .claude 2>/dev/null;',
-      'rm -f .claude 2>/dev/null; mv .aside .claude 2>/dev/null; done',
+      'while :; do mv .claude .aside 2>/dev/null;',
+      `ln -s ${target} .claude 2>/dev/null; rm -f .claude 2>/dev/null;`,
+      'mv .aside .claude 2>/dev/null; done',
     ].join(' ');
-    mkdirSync(join(place.workdir, 'aside-target'));
-    own(place.workdir);
     const { uid, gid } = agentIds();
     const swapper = spawn('sh', ['-c', swap], {
       cwd: place.workdir,
@@ -170,22 +166,18 @@ verifies(
     });
     try {
       for (let i = 0; i < 12; i++) {
-        const run = await place.run(
-          [],
-          ['sh', '-c', 'echo evil > .claude/evil.json && echo written || echo refused'],
-        );
-        // Either the run is refused, or inside it the name is closed.
-        if (run.status === 0) {
-          expect(run.stdout).not.toContain('written');
-        } else expect(run.stderr).toContain('belay: error');
+        const run = await place.run([], ['sh', '-c', 'echo evil > .claude/evil.json; true']);
+        // The name is closed, or the run is refused; whatever was raced, nothing went through it.
+        if (run.status !== 0) expect(run.stderr).toContain('belay: error');
+        expect(readdirSync(target), 'behind the link').toEqual([]);
       }
     } finally {
       swapper.kill('SIGKILL');
     }
-    await sleep(50);
-    for (const name of ['.claude', '.aside', 'aside-target']) {
-      expect(existsSync(join(place.workdir, name, 'evil.json')), name).toBe(false);
-    }
+    const control = `ln -sfn ${target} .link && echo evil > .link/evil.json`;
+    const outside = await place.outside(['sh', '-c', control], { cwd: place.workdir });
+    expect(outside.status, outside.stderr).toBe(0);
+    expect(readdirSync(target)).toEqual(['evil.json']);
   },
   { timeoutMs: 90_000 },
 );
