@@ -193,7 +193,8 @@ function killed(route: Route, line: ActLine | undefined, observed: Observed): Fi
   const outcome = outcomeOf(entries, intent);
   const { processGoneMs, connectionCutMs, typedAtMs } = kill;
   const fault = faultOf([
-    [line !== undefined, 'the agent lived to tell'],
+    // The cut comes first: in the moment before its end the agent may still see what broke.
+    [line?.result === 'done', 'the download came to its end'],
     [outcome?.error === undefined, 'the outcome in the ledger is no error'],
     [!entries.some(({ type }) => type === 'stop.set'), 'no stop in the ledger'],
     [processGoneMs === undefined, 'a process of the agent is left'],
