@@ -33,6 +33,7 @@ try {
     ...(proxyPort === undefined ? {} : { proxyPort: Number(proxyPort) }),
     clock: Date.now,
     random: createRandom(),
+    onLocked: () => say({ kind: 'locked' }),
     onReady: () => say({ kind: 'ready' }),
     onGuardLost: () => say({ kind: 'guard-lost' }),
     signal: abort.signal,

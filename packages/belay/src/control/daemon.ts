@@ -42,6 +42,8 @@ export interface DaemonOptions {
   readonly proxyPort?: number;
   readonly clock: Clock;
   readonly random: Random;
+  /** This home is ours: now a guard may be started for it, and only now. */
+  readonly onLocked: () => void;
   readonly onReady: () => void;
   /** The guard is gone: the spawner starts another. */
   readonly onGuardLost: () => void;
@@ -53,6 +55,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { home, clock, random } = options;
   const startedAt = clock();
   using _lock = takeLock(home.lock);
+  options.onLocked();
   const homeFile = join(home.root, 'belay.jsonc');
   const homeText = readOptional(homeFile);
   const homeConfig = homeText === undefined ? defaultConfig() : parseConfig(homeText, homeFile);

@@ -11,6 +11,7 @@ import type { Home, Owner } from './home.ts';
 
 /** Lines that the daemon writes to the spawner on descriptor 3. */
 export type DaemonLine =
+  | { readonly kind: 'locked' }
   | { readonly kind: 'ready' }
   | {
       readonly kind: 'failed';
@@ -53,7 +54,6 @@ export async function supervise(options: SpawnerOptions): Promise<number> {
     guard = spawn(process.execPath, argv, { cwd: '/', env, stdio: ['ignore', 'ignore', log] });
   };
 
-  startGuard();
   const daemon = spawn(
     process.execPath,
     [
@@ -78,7 +78,9 @@ export async function supervise(options: SpawnerOptions): Promise<number> {
     said.on('line', (text) => {
       const line = JSON.parse(text) as DaemonLine;
       if (line.kind === 'ready') onReady();
-      else if (line.kind === 'guard-lost') startGuard();
+      // Two spawners may race for a home: the guard of the one that lost would take the place of the
+      // other's.
+      else if (line.kind === 'locked' || line.kind === 'guard-lost') startGuard();
       else {
         const hint = line.hint === undefined ? {} : { hint: line.hint };
         failure = new BelayError(line.code as ErrorCode, line.message, hint);

@@ -17,6 +17,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect } from 'vitest';
 import { janitor } from '../../../src/sandbox/janitor.ts';
+import { processStart } from '../../../src/sandbox/process-start.ts';
 import { verifies } from '../../verifies.ts';
 import {
   createGround,
@@ -370,6 +371,7 @@ describe.each(IDENTITIES)('started by $name', (identity: Identity) => {
       );
       process.kill(launcher?.pid as number, 'SIGSTOP');
       process.kill(holderPid as number, 'SIGKILL');
+      expect(await until(() => processStart(holderPid as number) === undefined)).toBe(true);
       own(g, 'now');
       const second = join(g.workdir, 'second');
       expect(await until(() => existsSync(second))).toBe(true);
