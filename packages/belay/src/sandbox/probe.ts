@@ -121,7 +121,7 @@ sub probe {
         $check->('protected', 0, "$value can be written");
       } else { $folders++ }
     } elsif ($kind eq 'file') {
-      if (sysopen my $f, $value, O_WRONLY | O_APPEND) { $check->('protected', 0, "$value can be written") }
+      if (sysopen my $f, $value, O_WRONLY | O_APPEND | O_NONBLOCK) { $check->('protected', 0, "$value can be written") }
       else { $files++ }
     }
   }

@@ -21,6 +21,9 @@ beforeAll(async () => {
   upstream = await startUpstream(['api.example']);
   const place = await openPlace();
   await place.run([], ['true']);
+  // A run that the daemon refuses is no run: it must not keep the daemon.
+  const refused = await place.run(['--allow', 'not a host'], ['true']);
+  expect(refused.status, refused.stderr).toBe(2);
   left = { place, pid: (await place.status()).pid, atMs: Date.now() };
 }, 60_000);
 
