@@ -4,7 +4,7 @@
 // of calls can pass between the check and the reservation.
 
 /** Bytes are reserved a slice at a time, because the size of an answer is not known before. */
-export const SLICE_BYTES = 1 << 20;
+const SLICE_BYTES = 1 << 20;
 
 export interface Caps {
   readonly calls?: number;

@@ -6,7 +6,7 @@ import { BelayError, reasonOf } from '../core/errors.ts';
 import { EXIT, exitCodeOf } from '../core/exit.ts';
 import { printable } from '../core/target.ts';
 
-export const JSON_VERSION = 1;
+const JSON_VERSION = 1;
 
 /** One versioned JSON document. */
 export function printJson(kind: string, data: object): void {

@@ -12,7 +12,7 @@ import { CONFIG_FILE, defaultConfig, parseConfig } from './parse.ts';
 const MOST_BYTES = 1 << 20;
 const MOST_POLICY_FILES = 256;
 const POLICY_DIRECTORY = 'policies';
-export const POLICY_TESTS_FILE = 'tests.jsonc';
+const POLICY_TESTS_FILE = 'tests.jsonc';
 
 /** The bundle of a workspace. Throws ERR_CONFIG for a file that is broken or cannot be read. */
 export function loadBundle(directory: string): ConfigBundle {

@@ -13,7 +13,7 @@ export function hostFacts(): Readonly<Record<string, string>> {
   };
 }
 
-export function belayVersion(): string {
+function belayVersion(): string {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
   return (JSON.parse(text) as { version: string }).version;
 }

@@ -67,7 +67,7 @@ export type RunNotice =
       readonly hint?: string;
     };
 
-export const guardedRun = z.strictObject({
+const guardedRun = z.strictObject({
   holder: count,
   agentNet: count,
   child: count,

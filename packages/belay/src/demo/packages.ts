@@ -7,7 +7,7 @@ import { dirname, extname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { BelayError } from '../core/errors.ts';
 
-export const EMULATE = { name: 'emulate', version: '0.12.2' } as const;
+const EMULATE = { name: 'emulate', version: '0.12.2' } as const;
 export const MCP_SERVER = {
   name: '@modelcontextprotocol/server-filesystem',
   version: '2026.8.31',

@@ -14,7 +14,7 @@ const RESIST_SECONDS = 0.5;
 /** How often a frozen run is looked at: a shell's `fg`, for one, continues what it started. */
 const WATCH_SECONDS = 0.1;
 
-export const GUARD_HELPER = `
+const GUARD_HELPER = `
 use strict;
 $| = 1;
 # The descriptors of the namespaces, now entered.

@@ -7,13 +7,13 @@
 import { spawn } from 'node:child_process';
 import { BelayError } from '../core/errors.ts';
 
-export const BRIDGE_INTERFACE = 'v0';
-export const AGENT_INTERFACE = 'eth0';
+const BRIDGE_INTERFACE = 'v0';
+const AGENT_INTERFACE = 'eth0';
 /** RFC 7335's prefix: nothing on the internet has these addresses. */
 export const BRIDGE_ADDRESS = '192.0.0.1';
-export const AGENT_ADDRESS = '192.0.0.2';
-export const BRIDGE_ADDRESS6 = 'fd00:be1a::1';
-export const AGENT_ADDRESS6 = 'fd00:be1a::2';
+const AGENT_ADDRESS = '192.0.0.2';
+const BRIDGE_ADDRESS6 = 'fd00:be1a::1';
+const AGENT_ADDRESS6 = 'fd00:be1a::2';
 /** Where the transparent listener is bound; the agent cannot tell it from any other port. */
 export const LISTENER_PORT = 15001;
 const MARK = 1;

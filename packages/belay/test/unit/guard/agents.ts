@@ -29,13 +29,6 @@ while (1) {
 }
 `;
 
-/** A hundred processes that only burn the CPU, and one that writes. */
-export const CROWD = `
-open(my $out, '>>', 'out') or die;
-for (1 .. 100) { next if fork; while (1) {} }
-while (1) { syswrite $out, '.'; select(undef, undef, undef, 0.002) }
-`;
-
 /** Writes now and then. */
 export const WRITER = `
 open(my $out, '>>', 'out') or die;
