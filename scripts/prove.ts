@@ -3,7 +3,7 @@
 // the figures speak of. Without a name: which evidence is older than the code.
 //
 // Such a program exports `covers`, the folders, and `prove({ scale, seed })`, which throws when an
-// assertion does not hold and answers its figures. CI runs it with `scale` 1/50.
+// assertion does not hold and answers its figures. Tests run the same programs smaller.
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';

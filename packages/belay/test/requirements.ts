@@ -5,7 +5,7 @@
 export interface Requirement {
   /** What a user can rely on, as a sentence. */
   readonly behaviour: string;
-  /** Not built yet; an issue closes with none of its ids planned. */
+  /** Not built yet. */
   readonly planned?: true;
 }
 
@@ -151,9 +151,12 @@ export const requirements = {
   },
   'fsr.secret-file': { behaviour: 'a file that a credential comes from appears empty inside' },
   'lim.forkbomb': {
-    behaviour: 'a fork bomb stops at the limit of its run, and the host does not notice',
+    behaviour: 'a fork bomb stops at the limit of its run',
   },
-  'lim.memory': { behaviour: 'a run that takes more memory than its limit is refused or killed' },
+  'lim.memory': {
+    behaviour:
+      'a process that takes more memory than its limit is refused or killed; with a cgroup the run as a whole',
+  },
   'fsw.set-uid': { behaviour: 'no set-uid or set-gid file can be made' },
 
   // containment, the rest

@@ -3,6 +3,7 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { INIT_TARGETS, initConfig } from '../config/init.ts';
+import { configSchemaJson } from '../config/schema.ts';
 import { BelayError } from '../core/errors.ts';
 import { printJson } from './output.ts';
 
@@ -12,8 +13,13 @@ export function register(program: Command): void {
     .description('write a belay.jsonc to start from')
     .option('--for <agent>', `one of ${INIT_TARGETS.join(', ')}`)
     .option('--print', 'only show it')
+    .option('--schema', 'print the JSON Schema of belay.jsonc instead, for editors')
     .option('--json', 'as JSON')
-    .action((options: { for?: string; print?: boolean; json?: boolean }) => {
+    .action((options: { for?: string; print?: boolean; schema?: boolean; json?: boolean }) => {
+      if (options.schema === true) {
+        process.stdout.write(`${JSON.stringify(configSchemaJson(), null, 2)}\n`);
+        return;
+      }
       const text = initConfig(options.for);
       const file = 'belay.jsonc';
       if (options.print !== true) {

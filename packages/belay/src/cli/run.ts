@@ -38,18 +38,28 @@ export function register(program: Command): void {
     .option('--env <name>', 'the environment that it acts in')
     .option(
       '--allow <host-or-preset>',
-      'permit a host, host:port or preset for this run',
+      'permit a host, host:port or preset for this run; may be repeated',
       collect,
       [],
     )
-    .option('--allow-read <path>', 'show a file or folder of the host', collect, [])
+    .option(
+      '--allow-read <path>',
+      'show a file or folder of the host; may be repeated',
+      collect,
+      [],
+    )
     .option(
       '--allow-write <path>',
-      'let it be written too; nothing in it is protected',
+      'let it be written too; nothing in it is protected; may be repeated',
       collect,
       [],
     )
-    .option('--publish <port>', "reach the agent's server on the host's 127.0.0.1", collect, [])
+    .option(
+      '--publish <port>',
+      "reach the agent's server on 127.0.0.1: 3000, or 8080:3000; may be repeated",
+      collect,
+      [],
+    )
     .option('--shadow', 'reads pass, writes are listed and refused')
     .option('--budget <unit=cap>', 'calls=100 or bytes=10MB; may be repeated', collect, [])
     .option('--workdir <dir>', 'the workspace', '.')
@@ -107,7 +117,7 @@ function parseBudget(given: readonly string[]): { calls?: number; bytes?: number
   return caps;
 }
 
-export function summaryText(summary: RunSummary): string {
+function summaryText(summary: RunSummary): string {
   const { run, calls, denials, denied, durationMs, firstCallMs, ledgerIndex } = summary;
   const first = firstCallMs === null ? '' : `, first answer after ${milliseconds(firstCallMs)}`;
   const lines = [

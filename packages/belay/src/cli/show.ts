@@ -17,7 +17,7 @@ export function register(program: Command): void {
       const entries = await Array.fromAsync(entriesOf(findHome(process.env), { run }));
       if (entries.length === 0) {
         throw new BelayError('ERR_NOT_FOUND', `no run \`${run}\` in the ledger`, {
-          hint: '`belay log` lists the runs of this home',
+          hint: '`belay log runs` lists the runs of this home',
         });
       }
       if (options.json) return printJson('show', { run, entries });

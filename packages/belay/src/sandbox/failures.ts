@@ -30,7 +30,7 @@ const KNOWN: readonly Known[] = [
   {
     words: /Unknown option --(?:disable-userns|clearenv|json-status-fd)/,
     message: 'bubblewrap is older than 0.8.0',
-    hint: 'install a newer one: apt-get install bubblewrap',
+    hint: 'install 0.8.0 or newer, from a newer release of the system',
   },
   {
     words: /belay: idmap/,
@@ -40,7 +40,7 @@ const KNOWN: readonly Known[] = [
   {
     words: /IP_TRANSPARENT|IPV6_TRANSPARENT|nft: [\s\S]*(?:Could not process|not supported)/,
     message: 'this kernel has no transparent proxying (nft_tproxy), so nothing can be intercepted',
-    hint: 'load it: modprobe nft_tproxy, or use a kernel that has it',
+    hint: 'load it: sudo modprobe nft_tproxy, or use a kernel that has it',
   },
   {
     words: /belay: ipv6:/,
@@ -50,7 +50,7 @@ const KNOWN: readonly Known[] = [
   {
     words: /Unknown device type|ip: [\s\S]*(?:Operation not supported|not permitted)/,
     message: 'this kernel cannot make a veth pair',
-    hint: 'load it: modprobe veth',
+    hint: 'load it: sudo modprobe veth',
   },
   {
     words: /belay: cgroup/,

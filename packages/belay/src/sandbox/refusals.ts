@@ -3,6 +3,7 @@
 // off where a narrower remedy exists.
 
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 
 export interface Refusal {
   readonly message: string;
@@ -12,7 +13,8 @@ export interface Refusal {
 /** The text of a file of the host, trimmed; undefined when it does not exist. */
 export type HostFile = (path: string) => string | undefined;
 
-export const OUTSIDE_HINT = 'or run it without a sandbox: belay run --containment external';
+const APPARMOR_SETUP = fileURLToPath(new URL('../../bin/apparmor-setup', import.meta.url));
+const OUTSIDE_HINT = 'or run it without a sandbox: belay run --containment external';
 
 export function hostFile(path: string): string | undefined {
   try {
@@ -27,19 +29,19 @@ export function namespaceRefusal(said: string, read: HostFile = hostFile): Refus
   if (read('/proc/sys/user/max_user_namespaces') === '0') {
     return {
       message: 'this host allows no user namespace at all (user.max_user_namespaces is 0)',
-      hint: `sysctl -w user.max_user_namespaces=10000, ${OUTSIDE_HINT}`,
+      hint: `sudo sysctl -w user.max_user_namespaces=10000, ${OUTSIDE_HINT}`,
     };
   }
   if (/No space left on device/.test(said)) {
     return {
       message: 'this host has run out of user namespaces (user.max_user_namespaces)',
-      hint: 'sysctl -w user.max_user_namespaces=10000, or end what holds them',
+      hint: 'sudo sysctl -w user.max_user_namespaces=10000, or end what holds them',
     };
   }
   if (read('/proc/sys/kernel/unprivileged_userns_clone') === '0') {
     return {
       message: 'this host keeps user namespaces for root (kernel.unprivileged_userns_clone is 0)',
-      hint: `sysctl -w kernel.unprivileged_userns_clone=1, ${OUTSIDE_HINT}`,
+      hint: `sudo sysctl -w kernel.unprivileged_userns_clone=1, ${OUTSIDE_HINT}`,
     };
   }
   if (inContainer(read)) {
@@ -51,7 +53,8 @@ export function namespaceRefusal(said: string, read: HostFile = hostFile): Refus
   if (read('/proc/sys/kernel/apparmor_restrict_unprivileged_userns') === '1') {
     return {
       message: 'AppArmor refuses user namespaces to programs without a profile (Ubuntu 24.04 on)',
-      hint: `sudo sh scripts/host-setup writes a profile for Belay's own tools, ${OUTSIDE_HINT}`,
+      // It writes a profile for two tools of Belay's own; the host keeps its switch.
+      hint: `sudo sh ${APPARMOR_SETUP}, ${OUTSIDE_HINT}`,
     };
   }
   return {

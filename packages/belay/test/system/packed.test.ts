@@ -18,6 +18,7 @@ verifies(
     const folder = await packageFolder();
     const files = globSync('**/*', { cwd: folder, exclude: ['node_modules/**'] });
     expect(files).toContain('dist/cli/main.js');
+    expect(files, 'what a hint names').toContain('bin/apparmor-setup');
     expect(
       files.filter((file) => /(^|\/)(src|test)\/|\.tsbuildinfo$|(?<!\.d)\.ts$/.test(file)),
     ).toEqual([]);

@@ -167,8 +167,8 @@ verifies(
   ['repo.host-setup', 'host.causes'],
   'the AppArmor profile is for two tools in one folder, and the host keeps its switch',
   () => {
-    const script = join(ROOT, 'scripts/host-setup');
-    const profile = execFileSync('sh', [script, '--apparmor-profile'], { encoding: 'utf8' });
+    const script = join(ROOT, 'packages/belay/bin/apparmor-setup');
+    const profile = execFileSync('sh', [script, '--print'], { encoding: 'utf8' });
     const paths = [...profile.matchAll(/\/\S+/g)].map(([path]) => path.replace(/[>,]+$/, ''));
     expect(paths).toEqual(['/4.0', '/usr/libexec/belay/{unshare,bwrap}']);
     expect(readFileSync(script, 'utf8')).not.toMatch(/sysctl|userns *= *0|userns=0/);

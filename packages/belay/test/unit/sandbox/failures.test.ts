@@ -52,7 +52,7 @@ verifies('host.causes', 'each known cause is told apart, with the line to type f
       { '/proc/sys/kernel/apparmor_restrict_unprivileged_userns': '1' },
       'bwrap: setting up uid map: Permission denied (uid_map)',
       /AppArmor/,
-      /host-setup/,
+      /sudo sh \/.*\/bin\/apparmor-setup/,
     ],
     [
       { '/proc/sys/user/max_user_namespaces': '10000', '/proc/1/cgroup': '0::/init.scope' },
