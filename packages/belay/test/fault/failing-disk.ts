@@ -1,6 +1,7 @@
 // File operations for the ledger's writer thread on a disk that misbehaves as the query of the
 // module's URL says, at the Nth such operation and then never again:
-//   fail=sync|write|short|exit&at=N   it fails
+//   fail=sync|write|short|exit&at=N   it fails; of short writes only those of entries are counted,
+//                                     since zeros that lack are written again
 //   hold=write|sync&at=N              it says so on stderr and waits to be killed; a held sync first
 //                                     loses any sectors of the write before it, as a power cut does
 
@@ -39,9 +40,11 @@ export const fileOps: FileOps = {
   ...real,
   write(fd, bytes, offset) {
     if (isNow(hold, ['write'])) waitToBeKilled();
-    if (isNow(fail, ['write', 'short', 'exit'])) {
+    if (bytes.some((byte) => byte !== 0) && isNow(fail, ['short'])) {
+      return real.write(fd, bytes.subarray(0, bytes.length >> 1), offset);
+    }
+    if (isNow(fail, ['write', 'exit'])) {
       if (fail === 'exit') process.exit(0);
-      if (fail === 'short') return real.write(fd, bytes.subarray(0, bytes.length >> 1), offset);
       throw Object.assign(new Error('EIO: i/o error, write'), { code: 'EIO' });
     }
     last = { offset, lengthBytes: bytes.length };

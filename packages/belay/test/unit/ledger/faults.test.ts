@@ -40,15 +40,17 @@ for (const [query, reason] of [
       const dir = freshDir();
       const { ledger } = await openLedgerOn(options(dir), disk(query));
       const acked: number[] = [];
-      for (;;) {
+      let failed = false;
+      for (let round = 0; round < 100 && !failed; round++) {
         const some = Array.from({ length: 3 }, (_, n) => ledger.append(state(n)));
         const results = await Promise.allSettled(some);
         for (const result of results) {
           if (result.status === 'fulfilled') acked.push(result.value.index);
           else expect(result.reason).toMatchObject({ code: 'ERR_LEDGER' });
         }
-        if (results.some((result) => result.status === 'rejected')) break;
+        failed = results.some((result) => result.status === 'rejected');
       }
+      expect(failed).toBe(true);
       expect(ledger.health()).toEqual({ kind: 'failed', reason: expect.stringMatching(reason) });
       expect(ledger.size()).toBe(acked.length);
       for (let i = 0; i < 10; i++) {
