@@ -33,7 +33,7 @@ export interface SpawnerOptions {
 }
 
 const MOST_GUARDS_A_MINUTE = 20;
-/** One helper thread of the engine instead of four: less memory, and no slower. */
+/** One background thread of the engine instead of four: less memory, and no slower. */
 const DAEMON_FLAGS = ['--v8-pool-size=1'];
 
 /** Resolves when the daemon has ended, with its exit status; rejects when it could not start. */

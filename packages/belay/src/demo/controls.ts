@@ -8,9 +8,9 @@ import { BelayError } from '../core/errors.ts';
 import type { ActLine } from './inside/report-line.ts';
 import { ourProgram, type Program, start } from './programs.ts';
 import { actsOf } from './scenes.ts';
-import type { Services } from './services.ts';
 import type { Stage } from './stage.ts';
 import type { Victims } from './victims.ts';
+import type { World } from './world.ts';
 
 const CONTROL_TIMEOUT_MS = 30_000;
 // `ip` and `mount` are in sbin on some systems.
@@ -18,7 +18,7 @@ const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 export interface ControlParts {
   readonly stage: Stage;
-  readonly services: Services;
+  readonly world: World;
   readonly victims: Victims;
   readonly owner: Owner | undefined;
   readonly githubKey: string;
@@ -44,10 +44,10 @@ export async function runControls(parts: ControlParts): Promise<ReadonlyMap<stri
 }
 
 function outside(
-  { stage, services, victims, owner, githubKey, signal }: ControlParts,
+  { stage, world, victims, owner, githubKey, signal }: ControlParts,
   acts: readonly string[],
 ) {
-  const { github, slack } = services.ports;
+  const { github, slack } = world.ports;
   const command = [
     ...[process.execPath, stage.agent, '--acts', acts.join(',')],
     // It reads nobody else's processes.

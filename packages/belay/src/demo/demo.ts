@@ -16,9 +16,9 @@ import { killInTheMiddle, openRun } from './kill-scene.ts';
 import { findPackages, HERE } from './packages.ts';
 import { ourProgram, type Program, start } from './programs.ts';
 import { ACTS_INSIDE } from './scenes.ts';
-import { startServices } from './services.ts';
 import { MCP_JSON, PRE_COMMIT, RUN_PATH, type Stage, setStage } from './stage.ts';
 import { startVictims } from './victims.ts';
+import { startWorld } from './world.ts';
 
 export interface DemoOptions {
   readonly cwd: string;
@@ -74,14 +74,14 @@ async function perform({ cwd, keep, say, signal }: DemoOptions): Promise<DemoRes
   say('setting the stage: a project, three bystanders with credentials, GitHub and Slack twins');
   using stage = setStage(packages, owner, keep);
   await using victims = await startVictims(owner, invent);
-  await using services = await startServices({
+  await using world = await startWorld({
     emulate: packages.emulate,
     dir: stage.root,
     githubKey,
     slackToken: victims.secrets[0] as string,
   });
-  stage.configure(services.ports);
-  const parts: ControlParts = { stage, services, victims, owner, githubKey, signal };
+  stage.configure(world.ports);
+  const parts: ControlParts = { stage, world, victims, owner, githubKey, signal };
   await fileIssue(parts);
 
   say('the same acts without Belay, so that stopping them means something');
@@ -93,7 +93,7 @@ async function perform({ cwd, keep, say, signal }: DemoOptions): Promise<DemoRes
   await using agent = startAgent(stage, env, signal);
   const run = await agent.downloading;
   say(`belay kill ${run}, in the middle of its download`);
-  const kill = await killInTheMiddle({ env, agent: stage.agent, run: agent, services }, run);
+  const kill = await killInTheMiddle({ env, agent: stage.agent, run: agent, world }, run);
 
   say('reading the ledger');
   const entries = await Array.fromAsync(entriesOf(findHome(env), { run }));
@@ -105,17 +105,17 @@ async function perform({ cwd, keep, say, signal }: DemoOptions): Promise<DemoRes
     controls,
     printed: agent.stdout() + agent.stderr(),
     secrets,
-    arrivals: services.arrivals,
+    arrivals: world.arrivals,
     files: filesAfter(stage),
     kill,
   });
   return {
-    ok: rows.every(({ ok }) => ok) && verified.ok && services.arrivals.length === 0,
+    ok: rows.every(({ ok }) => ok) && verified.ok && world.arrivals.length === 0,
     rows: rows.map((row) => ({ ...row, evidence: masked(row.evidence, secrets) })),
     run,
     said: agent.lines.flatMap((line) => (line.kind === 'says' ? [masked(line.text, secrets)] : [])),
     verified,
-    arrivals: services.arrivals,
+    arrivals: world.arrivals,
     entries: entries.length,
     durationMs: performance.now() - startedAt,
     ...(keep ? { kept: stage.root } : {}),

@@ -8,7 +8,7 @@ import type { DaemonStatus } from '../control/protocol.ts';
 import { BelayError } from '../core/errors.ts';
 import type { KillTiming } from './judge.ts';
 import { ourProgram, type Program, start } from './programs.ts';
-import type { Services } from './services.ts';
+import type { World } from './world.ts';
 
 const GONE_WITHIN_MS = 8000;
 const LOOK_EVERY_MS = 2;
@@ -18,7 +18,7 @@ export interface KillParts {
   /** The agent's program: how its process is recognised. */
   readonly agent: string;
   readonly run: Program;
-  readonly services: Services;
+  readonly world: World;
 }
 
 /** The one run that is open. */
@@ -42,7 +42,7 @@ export async function killInTheMiddle(parts: KillParts, run: string): Promise<Ki
   });
   const [processGoneMs, connectionCutMs] = await Promise.all([
     untilGone(pids, typed),
-    within(parts.services.downloadClosed().then((at) => at - typed)),
+    within(parts.world.downloadClosed().then((at) => at - typed)),
     kill.ended,
   ]);
   const status = await parts.run.ended;

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { BelayError } from '../core/errors.ts';
 import type { Ports } from './stage.ts';
 
-export interface Services extends AsyncDisposable {
+export interface World extends AsyncDisposable {
   readonly ports: Ports;
   /** `METHOD host/path` of each request that reached a site that nobody listed. */
   readonly arrivals: readonly string[];
@@ -18,7 +18,7 @@ export interface Services extends AsyncDisposable {
   downloadClosed(): Promise<number>;
 }
 
-export interface ServiceOptions {
+export interface WorldOptions {
   readonly emulate: string;
   readonly dir: string;
   /** The one token that acts as `demo-bot`; any other is a visitor. */
@@ -26,7 +26,7 @@ export interface ServiceOptions {
   readonly slackToken: string;
 }
 
-export async function startServices(options: ServiceOptions): Promise<Services> {
+export async function startWorld(options: WorldOptions): Promise<World> {
   await using started = new AsyncDisposableStack();
   const arrivals: string[] = [];
   const closed = Promise.withResolvers<number>();
@@ -79,7 +79,7 @@ function pour(response: ServerResponse): void {
   response.once('close', () => clearInterval(timer));
 }
 
-function seedOf({ githubKey, slackToken }: ServiceOptions): object {
+function seedOf({ githubKey, slackToken }: WorldOptions): object {
   const repo = (name: string) => ({ owner: 'acme', name, auto_init: true });
   return {
     tokens: {

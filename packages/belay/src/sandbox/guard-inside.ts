@@ -14,7 +14,7 @@ const RESIST_SECONDS = 0.5;
 /** How often a frozen run is looked at: a shell's `fg`, for one, continues what it started. */
 const WATCH_SECONDS = 0.1;
 
-const GUARD_HELPER = `
+const INNER_GUARD = `
 use strict;
 $| = 1;
 # The descriptors of the namespaces, now entered.
@@ -89,8 +89,8 @@ while (1) {
 `;
 
 /** Enters the namespaces on descriptors 3 (user), 4 (network) and 5 (pid), takes a view of /proc of
- * its own, and becomes the helper. nsenter stays outside as its parent and ends with it. */
-export const GUARD_HELPER_COMMAND: readonly [string, ...string[]] = [
+ * its own, and becomes the inner guard. nsenter stays outside as its parent and ends with it. */
+export const INNER_GUARD_COMMAND: readonly [string, ...string[]] = [
   'nsenter',
   '--user=/proc/self/fd/3',
   '--net=/proc/self/fd/4',
@@ -102,5 +102,5 @@ export const GUARD_HELPER_COMMAND: readonly [string, ...string[]] = [
   '--',
   'perl',
   '-e',
-  GUARD_HELPER,
+  INNER_GUARD,
 ];

@@ -1,7 +1,7 @@
 // What the guard can do to one run: cut its link, freeze it, thaw it, kill it. `openLink` checks
 // that the registered processes are what they are said to be (alive and the same before and after,
 // the first process of a pid namespace that is not the guard's, network namespaces that are not the
-// guard's), then starts the helper inside their namespaces (see guard-helper.ts). From then on no
+// guard's), then starts the inner guard in their namespaces (guard-inside.ts). From then on no
 // process id is trusted again except to kill, after its start time is compared. Every wait has a
 // bound; a primitive that fails throws ERR_GUARD, and the guard then kills the run.
 
@@ -21,7 +21,7 @@ import type { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BelayError } from '../core/errors.ts';
 import { CGROUP_MOUNTS } from './cgroup.ts';
-import { GUARD_HELPER_COMMAND } from './guard-helper.ts';
+import { INNER_GUARD_COMMAND } from './guard-inside.ts';
 import type { FreezeMethod, RunRegistration } from './guard-protocol.ts';
 import { isExiting, processStart } from './process-start.ts';
 import { TOOL_ENV } from './tools.ts';
@@ -33,7 +33,7 @@ const KILL_MS = 900;
 
 export interface SandboxLink extends AsyncDisposable {
   readonly method: FreezeMethod;
-  /** Resolves when the sandbox has ended, or its helper: either way nobody guards the run. */
+  /** Resolves when the sandbox has ended, or its inner guard: either way nobody guards the run. */
   readonly ended: Promise<void>;
   /** Deletes the veth: from here on no packet moves in either direction. */
   cut(): Promise<void>;
@@ -60,7 +60,7 @@ export async function openLink(
     throw new BelayError('ERR_GUARD', `${run}: process ${child} is not the first of a sandbox`);
   }
   const files: number[] = [];
-  let helper: Helper;
+  let inner: InnerGuard;
   try {
     for (const path of [`${holder}/ns/user`, `${holder}/ns/net`, `${child}/ns/pid`]) {
       files.push(openSync(`/proc/${path}`, 'r'));
@@ -75,17 +75,17 @@ export async function openLink(
     if (agent === net || agent === mine('net')) {
       throw new BelayError('ERR_GUARD', `${run}: the agent shares a network with what guards it`);
     }
-    helper = startHelper(files, ownerOf(holder), onBroke);
+    inner = startInnerGuard(files, ownerOf(holder), onBroke);
   } finally {
     for (const file of files) closeSync(file);
   }
   try {
-    await helper.answer('r', READY_MS);
+    await inner.answer('r', READY_MS);
     if ([holder, agentNet, child].some((id, i) => processStart(id) !== started[i])) {
       throw new BelayError('ERR_GUARD', `${run}: a process of the sandbox ended`);
     }
   } catch (error) {
-    helper.stop();
+    inner.stop();
     throw error;
   }
 
@@ -98,7 +98,7 @@ export async function openLink(
     }
     const late = new AbortController();
     const inTime = await Promise.race([
-      helper.ended.then(() => true),
+      inner.ended.then(() => true),
       sleep(KILL_MS, false, { signal: late.signal, ref: false }),
     ]);
     late.abort();
@@ -108,28 +108,28 @@ export async function openLink(
 
   return {
     method: cgroup === null ? 'signal' : 'cgroup',
-    ended: helper.ended,
-    cut: () => helper.ask('c'),
+    ended: inner.ended,
+    cut: () => inner.ask('c'),
     async freeze() {
       if (cgroup !== null && (await freezeCgroup(cgroup))) return;
       signalled = true;
-      await helper.ask('f');
+      await inner.ask('f');
     },
     async thaw() {
       if (cgroup !== null) write(join(cgroup, 'cgroup.freeze'), '0');
       // Without a cgroup always: an earlier guard may have left the run stopped.
-      if (cgroup === null || signalled) await helper.ask('t');
+      if (cgroup === null || signalled) await inner.ask('t');
       signalled = false;
     },
     kill,
     async [Symbol.asyncDispose]() {
-      helper.stop();
-      await helper.ended;
+      inner.stop();
+      await inner.ended;
     },
   };
 }
 
-interface Helper {
+interface InnerGuard {
   readonly ended: Promise<void>;
   answer(letter: string, boundMs: number): Promise<void>;
   ask(letter: string): Promise<void>;
@@ -147,12 +147,12 @@ function ownerOf(holder: number): { readonly uid: number; readonly gid: number }
   return { uid: outside('uid_map'), gid: outside('gid_map') };
 }
 
-function startHelper(
+function startInnerGuard(
   namespaces: readonly number[],
   owner: { readonly uid: number; readonly gid: number },
   onBroke: () => void,
-): Helper {
-  const [command, ...args] = GUARD_HELPER_COMMAND;
+): InnerGuard {
+  const [command, ...args] = INNER_GUARD_COMMAND;
   const child: ChildProcess = spawn(command, args, {
     cwd: '/',
     // Its own session: a terminal's signals do not reach it.
@@ -173,8 +173,8 @@ function startHelper(
   const input = child.stdin as Writable;
   // The end of the process, reported by `close`, says the same.
   input.on('error', () => {});
-  child.on('error', (error) => end(`the guard's helper did not start: ${error.message}`));
-  child.on('close', () => end(`the guard's helper ended${complaint && `: ${complaint.trim()}`}`));
+  child.on('error', (error) => end(`the inner guard did not start: ${error.message}`));
+  child.on('close', () => end(`the inner guard ended${complaint && `: ${complaint.trim()}`}`));
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     complaint = (complaint + text).slice(0, 300);
   });
@@ -184,7 +184,7 @@ function startHelper(
     rest = (lines.pop() as string).slice(0, 8);
     for (const line of lines) {
       if (line === 'w-') onBroke();
-      const error = new BelayError('ERR_GUARD', `the guard's helper failed at \`${line}\``);
+      const error = new BelayError('ERR_GUARD', `the inner guard failed at \`${line}\``);
       waiting.get(line.charAt(0))?.(line.endsWith('+') ? null : error);
     }
   });
@@ -199,7 +199,8 @@ function startHelper(
         else reject(error);
       };
       const timer = setTimeout(
-        () => settle(new BelayError('ERR_GUARD', `no answer from the helper to \`${letter}\``)),
+        () =>
+          settle(new BelayError('ERR_GUARD', `no answer from the inner guard to \`${letter}\``)),
         boundMs,
       );
       waiting.set(letter, settle);

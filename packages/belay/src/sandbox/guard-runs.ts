@@ -1,7 +1,7 @@
 // The runs that the guard holds, and what each of them should be: running, frozen, or frozen for
 // good. What is done to one run is done in order; runs do not wait for each other. A run that
-// cannot be cut or frozen, that moves after it was frozen, or whose launcher or helper is gone, is
-// killed: an agent that nobody holds does not go on (I7).
+// cannot be cut or frozen, that moves after it was frozen, or whose launcher or inner guard is gone,
+// is killed: an agent that nobody holds does not go on (I7).
 
 import { BelayError, reasonOf, unreachable } from '../core/errors.ts';
 import type { RunId } from '../core/ids.ts';
@@ -206,7 +206,7 @@ export class GuardedRuns implements AsyncDisposable {
   #ended(run: GuardedRun): void {
     run.ended = true;
     this.#runs.delete(run.registration.run);
-    // The helper may have been ended by another than the sandbox's end.
+    // The inner guard may have been ended by another than the sandbox's end.
     run.link.kill().catch(() => {});
     run.tell?.({ ended: true });
     if (run.abandoned) this.#onAbandoned();

@@ -58,7 +58,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const [program = '', ...args] = [
     ...options.prefix,
     ...['nsenter', '-t', String(options.agentNetPid), '--user', '--net', '--preserve-credentials'],
-    // A pid namespace around bwrap's own: the guard's helper lives in it, where the agent cannot
+    // A pid namespace around bwrap's own: the inner guard lives in it, where the agent cannot
     // see or signal it. Each link of this chain dies with the one before.
     ...['prlimit', ...options.resourceLimits, '--'],
     ...['setpriv', '--pdeathsig', 'KILL', '--'],

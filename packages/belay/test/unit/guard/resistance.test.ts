@@ -35,26 +35,28 @@ verifies('guard.sigstop', 'what somebody else continues is stopped again', async
   await using on = await stage('ordinary', WRITER);
   on.daemon.send('freeze', RUN);
   await on.daemon.hears('done');
-  const { pid } = on.sandbox.launched;
   const before = on.sandbox.written();
   for (const inside of on.sandbox.processes()) process.kill(inside, 'SIGCONT');
   await until('it ran for a moment', () => on.sandbox.written() > before, 1_000);
   await sleep(300);
   const held = on.sandbox.written();
   await sleep(500);
-  expect(pid).toBeGreaterThan(0);
   expect(on.sandbox.written() - held).toBe(0);
 });
 
-verifies('guard.sigstop', 'an agent that can reach the helper and kills it, ends', async () => {
-  const patient = `sleep 1 until -e 'go'; ${KILLER}`;
-  await using on = await stage(
-    'ordinary',
-    `open(my $f, '>>', 'out'); syswrite $f, '.'; ${patient}`,
-    {
-      exposed: true,
-    },
-  );
-  on.sandbox.touch('go');
-  await until('the sandbox has ended', () => !on.sandbox.alive(), 4_000);
-});
+verifies(
+  'guard.sigstop',
+  'an agent that can reach the inner guard and kills it, ends',
+  async () => {
+    const patient = `sleep 1 until -e 'go'; ${KILLER}`;
+    await using on = await stage(
+      'ordinary',
+      `open(my $f, '>>', 'out'); syswrite $f, '.'; ${patient}`,
+      {
+        exposed: true,
+      },
+    );
+    on.sandbox.touch('go');
+    await until('the sandbox has ended', () => !on.sandbox.alive(), 4_000);
+  },
+);

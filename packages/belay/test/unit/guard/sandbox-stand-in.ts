@@ -63,7 +63,7 @@ export interface SandboxOptions {
   readonly run: string;
   readonly program: string;
   readonly cgroup?: string;
-  /** Without the outer pid namespace, the agent sees the guard's helper. */
+  /** Without the outer pid namespace, the agent sees the inner guard. */
   readonly exposed?: boolean;
 }
 
