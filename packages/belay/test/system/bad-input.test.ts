@@ -19,10 +19,11 @@ verifies(
   async () => {
     await using place = await openPlace();
     const broken = {
-      '{ "version": 1, "agents": }': /belay\.jsonc:1:\d+/,
-      '{ "version": 1, "agnets": {} }': /belay\.jsonc:1:\d+.*agnets/,
-      '{ "version": 2 }': /newer/,
-      '{ "version": 1, "agents": { "a": { "environment": "nowhere" } } }': /nowhere/,
+      '{ "version": 1, "agents": }': /belay\.jsonc:1:27: a value is expected/,
+      '{ "version": 1, "agnets": {} }': /belay\.jsonc:1:17: .*`agnets`\nbelay: hint: .*`agents`/,
+      '{ "version": 2 }': /belay\.jsonc:1:14: .*newer.*\nbelay: hint: update/,
+      '{ "version": 1, "agents": { "a": { "environment": "nowhere" } } }':
+        /belay\.jsonc:1:51: .*`nowhere`\nbelay: hint: declare/,
     };
     for (const [text, words] of Object.entries(broken)) {
       place.put('belay.jsonc', text);

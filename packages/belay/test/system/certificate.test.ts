@@ -9,6 +9,23 @@ import { verifies } from '../verifies.ts';
 import { openPlace } from './place.ts';
 import { startUpstream } from './upstreams.ts';
 
+const CHECKS = [
+  'no-new-privileges',
+  'filter',
+  'capabilities',
+  'uid0',
+  'mount',
+  'user-namespace',
+  'ptrace',
+  'core-pattern',
+  'set-uid',
+  'processes',
+  'loopback',
+  'sockets',
+  'protected-names',
+  'environment',
+];
+
 verifies(
   'probe.certificate',
   'each run has a signed entry of what its probe found, before its first call, which verifies',
@@ -27,9 +44,7 @@ verifies(
     const found = entries.find(({ type }) => type === 'sandbox.certificate');
     if (found?.type !== 'sandbox.certificate') throw new Error('no certificate');
     const { type, checks, host, key, signature } = found;
-    for (const id of ['filter', 'mount', 'user-namespace', 'loopback', 'sockets', 'environment']) {
-      expect(checks).toContain(id);
-    }
+    expect(checks).toEqual(CHECKS);
     expect(host.kernel).toContain('Linux');
     const pem = readFileSync(join(session.home, 'trust/certificate-key.pem'));
     const publicKey = createPublicKey(pem);

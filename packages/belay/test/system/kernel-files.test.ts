@@ -16,9 +16,13 @@ const CORE_PATTERN = '/proc/sys/kernel/core_pattern';
 const LAST_PID = '/proc/sys/kernel/ns_last_pid';
 const CGROUPS = globSync('/sys/fs/cgroup/{,*/}cgroup.procs').sort();
 const RELEASE_AGENTS = globSync('/sys/fs/cgroup/{,*/}release_agent').sort();
-const SEARCH = 'find / -xdev -name cgroup.procs -o -name release_agent 2> /dev/null; ls /sys';
-/** Major and minor number, the same everywhere. */
-const DEVICES = { kvm: [10, 232], tun: [10, 200] } as const;
+const SEARCH =
+  'find / -path /proc -prune -o -name cgroup.procs -print -o -name release_agent -print; ls /sys';
+/** With major and minor number, the same everywhere. */
+const DEVICES = {
+  kvm: { path: '/dev/kvm', node: ['10', '232'] },
+  tun: { path: '/dev/net/tun', node: ['10', '200'] },
+} as const;
 
 let place: Place;
 let cgroup: OwnCgroup | undefined;
@@ -38,8 +42,8 @@ beforeAll(async () => {
     ownCgroup: ['open', join(cgroup?.to ?? '/none', 'cgroup.procs'), 'a'],
     kvm: ['open', '/dev/kvm', 'r+'],
     tun: ['open', '/dev/net/tun', 'r+'],
-    nodeKvm: ['open', nodeOf('kvm'), 'r+'],
-    nodeTun: ['open', nodeOf('tun'), 'r+'],
+    'node-kvm': ['open', nodeOf('kvm'), 'r+'],
+    'node-tun': ['open', nodeOf('tun'), 'r+'],
   };
   const more: Record<string, Attempt> = { ...both, search: ['shell', SEARCH] };
   inside = keyed(more, (await place.attempt([], Object.values(more))).results);
@@ -56,8 +60,7 @@ afterAll(async () => {
 /** A node of the device in the workspace, which anybody may open; only root can make it. */
 function nodeOf(name: keyof typeof DEVICES): string {
   const path = join(place.workdir, name);
-  const [major, minor] = DEVICES[name];
-  if (root) execFileSync('mknod', ['-m', '666', path, 'c', String(major), String(minor)]);
+  if (root) execFileSync('mknod', ['-m', '666', path, 'c', ...DEVICES[name].node]);
   return path;
 }
 
@@ -117,40 +120,46 @@ verifies('kfile.release-agent', 'no release agent of a cgroup is there', () => {
 verifies('kfile.cgroup-procs', 'no process can be moved to another cgroup', async () => {
   expect(CGROUPS).not.toEqual([]);
   expect(inside.search?.value.out, 'no file of a cgroup is anywhere').toBe('');
-  if (cgroup === undefined) {
-    // An ordinary uid has no cgroup of its own here: outside, every one is there and refuses it.
-    const tries = CGROUPS.map((path) => `test -r ${path} && ! test -w ${path}`).join(' && ');
-    expect((await place.outside(['sh', '-c', tries])).status).toBe(0);
-    return;
-  }
-  expect(outside.ownCgroup?.value).toBe('opened');
-  expect(inside.ownCgroup?.value).toBe('ENOENT');
-  const { uid, gid } = agentIds();
-  const become = `setpriv --reuid ${uid} --regid ${gid} --clear-groups`;
-  const move = `echo $$ > ${cgroup.to}/cgroup.procs && cat /proc/self/cgroup`;
-  const from = `echo $$ > ${cgroup.from}/cgroup.procs && exec ${become} sh -c '${move}'`;
-  const moved = await place.session.exec(['sh', '-c', from]);
-  expect(moved.stdout, moved.stderr).toMatch(/\/belay-test-\w+\/to$/m);
+  // Outside every one is there for the same search and refuses an ordinary uid.
+  const tries = CGROUPS.map((path) => `test -r ${path} && ! test -w ${path}`).join(' && ');
+  expect((await place.outside(['sh', '-c', tries])).status).toBe(0);
+  const found = await place.outside(['find', '/sys/fs/cgroup', '-name', 'cgroup.procs']);
+  expect(found.stdout).toContain(CGROUPS[0]);
 });
-
-function opensNothing(name: keyof typeof DEVICES, path: string, node: 'nodeKvm' | 'nodeTun') {
-  // A host may have none, or give it to nobody but root.
-  expect(outside[name]?.value).toMatch(existsSync(path) ? /^(?:opened|EACCES)$/ : /^ENOENT$/);
-  expect(inside[name]?.value).toBe('ENOENT');
-  if (!root) return;
-  // Outside the stand-in opens the device, as far as the host has one.
-  expect(outside[node]?.value).toMatch(existsSync(path) ? /^opened$/ : /^EN/);
-  expect(inside[node]?.value).toBe('EACCES');
-}
 
 verifies(
-  'dev.kvm',
-  '/dev/kvm is not there, and a node of it in the workspace opens nothing',
-  () => {
-    opensNothing('kvm', '/dev/kvm', 'nodeKvm');
+  'kfile.cgroup-procs',
+  'a process that may move itself to a cgroup outside cannot inside',
+  async () => {
+    if (cgroup === undefined) throw new Error('no hierarchy of cgroups on this host');
+    expect(outside.ownCgroup?.value).toBe('opened');
+    expect(inside.ownCgroup?.value).toBe('ENOENT');
+    const { uid, gid } = agentIds();
+    const become = `setpriv --reuid ${uid} --regid ${gid} --clear-groups`;
+    const move = `echo $$ > ${cgroup.to}/cgroup.procs && cat /proc/self/cgroup`;
+    const from = `echo $$ > ${cgroup.from}/cgroup.procs && exec ${become} sh -c '${move}'`;
+    const moved = await place.session.exec(['sh', '-c', from]);
+    expect(moved.stdout, moved.stderr).toMatch(/\/belay-test-\w+\/to$/m);
   },
+  { skip: !root && 'only root can make a cgroup for another uid' },
 );
 
-verifies('dev.tun', '/dev/net/tun is not there, nor does a node in the workspace open it', () => {
-  opensNothing('tun', '/dev/net/tun', 'nodeTun');
-});
+for (const [name, { path }] of Object.entries(DEVICES)) {
+  const id = name === 'kvm' ? 'dev.kvm' : 'dev.tun';
+  verifies(id, `${path} is not there`, () => {
+    // A host may have none, or give it to nobody but root.
+    expect(outside[name]?.value).toMatch(existsSync(path) ? /^(?:opened|EACCES)$/ : /^ENOENT$/);
+    expect(inside[name]?.value).toBe('ENOENT');
+  });
+
+  verifies(
+    id,
+    `a node of ${path} in the workspace opens nothing`,
+    () => {
+      // Outside it opens the device, as far as the host has one.
+      expect(outside[`node-${name}`]?.value).toMatch(existsSync(path) ? /^opened$/ : /^EN/);
+      expect(inside[`node-${name}`]?.value).toBe('EACCES');
+    },
+    { skip: !root && 'only root can make a device node' },
+  );
+}

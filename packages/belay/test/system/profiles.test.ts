@@ -45,15 +45,19 @@ verifies(
     expect(shown).toContain('hasCompletedOnboarding');
     expect(shown).toContain('DISABLE_AUTOUPDATER=1');
     expect(shown).not.toContain('a secret');
-    const other = await place.run([], ['sh', '-c', 'env; ls -A ~/.claude 2>&1']);
+    const other = await place.run([], ['sh', '-c', 'env; echo listed; ls -A ~/.claude']);
     expect(other.stdout, 'another program gets no profile').not.toContain('DISABLE_AUTOUPDATER');
+    // The home is the agent's, and what was put there for it in an earlier run stays.
+    expect(other.stdout).toMatch(/listed\nCLAUDE\.md\nsettings\.json\n$/);
 
     // An agent that turns its home into links: the next start writes nothing through them.
     using folder = scratch();
     chmodSync(folder.path, 0o777);
     const trap = `rm -rf ~/.claude && ln -s ${folder.path} ~/.claude && ln -sf ${folder.path}/x ~/.claude.json`;
     expect((await run(trap)).status).toBe(0);
-    await run();
+    const after = await run('readlink ~/.claude ~/.claude.json');
+    expect(after.status, after.stderr).toBe(0);
+    expect(after.stdout.trimEnd().split('\n').slice(-2)).toEqual([folder.path, `${folder.path}/x`]);
     expect(readdirSync(folder.path)).toEqual([]);
     expect(existsSync(join(folder.path, 'x'))).toBe(false);
     expect(readFileSync(join(userHome, '.claude/CLAUDE.md'), 'utf8')).toBe('be kind\n');

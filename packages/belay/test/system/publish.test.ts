@@ -1,17 +1,33 @@
 // A server of the agent's, reached from the host because its user said so, and from nowhere else.
 
+import { existsSync } from 'node:fs';
 import { request } from 'node:http';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'vitest';
 import { verifies } from '../verifies.ts';
 import { eventually, NODE, openPlace } from './place.ts';
 
-const SERVER = `import http from 'node:http';
+const SERVER = `import fs from 'node:fs';
+import http from 'node:http';
 http.createServer((request, reply) => {
   if (request.method === 'POST') request.pipe(reply);
   else reply.end('hello ' + request.url);
-}).listen(3000, '127.0.0.1');
+}).listen(Number(process.argv[2]), '127.0.0.1', () => fs.writeFileSync('ready.txt', ''));
 `;
+
+function opens(host: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port, timeout: 2_000 });
+    for (const event of ['connect', 'error', 'timeout']) {
+      socket.once(event, () => {
+        resolve(event === 'connect');
+        socket.destroy();
+      });
+    }
+  });
+}
 
 function ask(port: number, path: string, body?: Buffer): Promise<Buffer> {
   return new Promise((resolve, reject) => {
@@ -43,16 +59,24 @@ verifies(
     await new Promise((resolve) => taken.close(resolve));
 
     // The control: a server inside is not reached unless it is published.
-    const hidden = place.start([], [NODE, 'server.mjs']);
+    const hidden = place.start([], [NODE, 'server.mjs', String(port)]);
     const first = await place.openRun();
-    await expect(ask(3000, '/')).rejects.toThrow();
+    const ready = join(place.workdir, 'ready.txt');
+    await eventually('the server', () => existsSync(ready) || undefined);
+    await expect(ask(port, '/')).rejects.toThrow('ECONNREFUSED');
     await place.session.belay(['kill', first]);
     await hidden.ended;
 
-    const started = place.start(flags, [NODE, 'server.mjs']);
+    const started = place.start(flags, [NODE, 'server.mjs', '3000']);
     const run = await place.openRun();
     const hello = await eventually('an answer', () => ask(port, '/a'));
     expect(hello.toString()).toBe('hello /a');
+    // On the loopback alone: no other address of this host has it, where it has another.
+    const others = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
+    for (const { address } of others.filter(({ internal }) => !internal)) {
+      expect(await opens(address, port), address).toBe(false);
+    }
+    expect(await opens('127.0.0.2', port), 'another loopback address').toBe(false);
     const large = Buffer.alloc(5_000_000, 'x');
     expect((await ask(port, '/', large)).equals(large)).toBe(true);
     const many = await Promise.all(Array.from({ length: 10 }, (_, i) => ask(port, `/${i}`)));

@@ -149,15 +149,18 @@ verifies(
     await using place = await openPlace();
     const target = join(folder.path, 'target');
     mkdirSync(target);
-    mkdirSync(join(place.workdir, '.claude'));
+    for (const name of ['.claude', '.git/hooks']) {
+      mkdirSync(join(place.workdir, name), { recursive: true });
+    }
     own(place.workdir);
     own(folder.path);
     // Outside, as the agent's uid: more than an agent can do, whose own view has the name pinned.
+    // One target is nowhere inside; the other is there, and closed.
     const swap = [
-      'while :; do mv .claude .aside 2>/dev/null;',
-      `ln -s ${target} .claude 2>/dev/null; rm -f .claude 2>/dev/null;`,
-      'mv .aside .claude 2>/dev/null; done',
+      `while :; do for to in ${target} .git/hooks; do mv .claude .aside; ln -s $to .claude;`,
+      'rm -f .claude; mv .aside .claude; sleep 0.002; done; done 2> /dev/null',
     ].join(' ');
+    const write = 'for i in $(seq 100); do echo evil > .claude/evil.json; done 2> /dev/null; true';
     const { uid, gid } = agentIds();
     const swapper = spawn('sh', ['-c', swap], {
       cwd: place.workdir,
@@ -165,15 +168,19 @@ verifies(
       ...(root ? { uid, gid } : {}),
     });
     try {
-      for (let i = 0; i < 12; i++) {
-        const run = await place.run([], ['sh', '-c', 'echo evil > .claude/evil.json; true']);
+      let worked = 0;
+      for (let i = 0; i < 16; i++) {
+        const run = await place.run([], ['sh', '-c', write]);
         // The name is closed, or the run is refused; whatever was raced, nothing went through it.
-        if (run.status !== 0) expect(run.stderr).toContain('belay: error');
-        expect(readdirSync(target), 'behind the link').toEqual([]);
+        if (run.status === 0) worked++;
+        else expect(run.stderr).toContain('belay: error');
       }
+      expect(worked, 'runs that were not refused').toBeGreaterThan(0);
     } finally {
       swapper.kill('SIGKILL');
     }
+    const evil = await place.outside(['find', folder.path, place.workdir, '-name', 'evil.json']);
+    expect(evil).toMatchObject({ status: 0, stdout: '' });
     const control = `ln -sfn ${target} .link && echo evil > .link/evil.json`;
     const outside = await place.outside(['sh', '-c', control], { cwd: place.workdir });
     expect(outside.status, outside.stderr).toBe(0);

@@ -1,9 +1,9 @@
 // The guard against real namespaces: the daemon stopped, dead, gone and back; the guard late, dead
 // and replaced. Once as an ordinary user with signals, once as root with a cgroup.
 
-import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
+import { delegatedCgroup } from '../../../src/sandbox/cgroup.ts';
 import { operateGuard, registerWithGuard } from '../../../src/sandbox/guard-client.ts';
 import { verifies } from '../../verifies.ts';
 import { FORK_STORM, WRITER } from './agents.ts';
@@ -14,8 +14,7 @@ import { type As, RUN, stage } from './stage.ts';
 const noCgroup =
   process.getuid?.() !== 0
     ? 'a cgroup needs root'
-    : !existsSync('/sys/fs/cgroup/unified/cgroup.procs') &&
-      'no cgroup v2 at /sys/fs/cgroup/unified';
+    : delegatedCgroup() === undefined && 'no cgroup v2 in which to make one';
 
 const ways: readonly { as: As; named: string; skip: string | false }[] = [
   { as: 'ordinary', named: 'an ordinary user, by signals', skip: false },

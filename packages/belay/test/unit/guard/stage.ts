@@ -3,6 +3,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RunId } from '../../../src/core/ids.ts';
+import { delegatedCgroup } from '../../../src/sandbox/cgroup.ts';
 import {
   type GuardedRegistration,
   type GuardNotice,
@@ -16,8 +17,6 @@ export const RUN = 'r-bcdfghjk' as RunId;
 /** `ordinary`: the guard is an ordinary user's and stops with signals. `root`: the guard is root's
  * and has a cgroup. */
 export type As = 'ordinary' | 'root';
-
-const CGROUP_ROOT = '/sys/fs/cgroup/unified';
 
 export interface Heard {
   readonly atMs: number;
@@ -48,7 +47,7 @@ export async function stage(
   const socket = join(dir, 'guard.sock');
   const guard = built.use(await startGuard(socket, { root: as === 'root' }));
   const daemon = built.use(await startDaemon(socket));
-  const cgroup = `${CGROUP_ROOT}/belay-guard-test-${process.pid}-${stages++}`;
+  const cgroup = `${delegatedCgroup()}/belay-guard-test-${process.pid}-${stages++}`;
   const sandbox = built.use(
     await startSandbox({ run: RUN, program, ...(as === 'root' ? { cgroup } : {}), ...options }),
   );

@@ -16,6 +16,7 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect } from 'vitest';
+import { delegatedCgroup } from '../../../src/sandbox/cgroup.ts';
 import { janitor } from '../../../src/sandbox/janitor.ts';
 import { processStart } from '../../../src/sandbox/process-start.ts';
 import { verifies } from '../../verifies.ts';
@@ -29,8 +30,6 @@ import {
   tree,
   until,
 } from './fixture.ts';
-
-const CGROUPS = existsSync('/sys/fs/cgroup/unified') ? '/sys/fs/cgroup/unified' : '/sys/fs/cgroup';
 
 describe.each(IDENTITIES)('started by $name', (identity: Identity) => {
   const { skip } = identity;
@@ -521,7 +520,7 @@ describe.each(IDENTITIES)('started by $name', (identity: Identity) => {
     'with a cgroup the agent is in it, frozen or not it is killed through it, and it is empty after',
     async () => {
       await using g = await ground();
-      const cgroup = join(CGROUPS, 'belay-r-bcdfghjk');
+      const cgroup = join(delegatedCgroup() ?? '', 'belay-r-bcdfghjk');
       mkdirSync(cgroup);
       try {
         const run = g.launch(sh('setsid sleep 100 & touch up; sleep 100'), {
