@@ -3,7 +3,7 @@
 import { homedir } from 'node:os';
 import type { NamedPaths } from '../config/paths.ts';
 import { BelayError, unreachable } from '../core/errors.ts';
-import { type Limits, makeCgroups, removeCgroups } from '../sandbox/cgroup.ts';
+import { type Limits, makeCgroups, removeCgroupsSoon } from '../sandbox/cgroup.ts';
 import type { CommandBinds } from '../sandbox/command.ts';
 import type { GuardNotice } from '../sandbox/guard-client.ts';
 import { homeFiles, profileOf } from '../sandbox/profiles/profiles.ts';
@@ -45,7 +45,7 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
   if (profile?.says !== undefined) say(`belay: ${profile.says}`);
   await using stack = new AsyncDisposableStack();
   const cgroups = makeCgroups(opened.run, asked.limits);
-  stack.defer(() => removeCgroups(cgroups.join));
+  stack.defer(() => removeCgroupsSoon(cgroups.join));
   // A listener on the loopback of the host, which nobody inside may reach.
   await using bait = await listenAsBait();
   const sandbox = stack.use(

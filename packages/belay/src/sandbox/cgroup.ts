@@ -14,11 +14,14 @@ import {
 } from 'node:fs';
 import { totalmem } from 'node:os';
 import { basename, dirname, join, normalize } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isRunId, type RunId } from '../core/ids.ts';
 
 /** Where version 2 is mounted: alone, or beside version 1. */
 export const CGROUP_MOUNTS = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'] as const;
 const V1_MOUNT = '/sys/fs/cgroup';
+const REMOVE_TRIES = 50;
+const REMOVE_PAUSE_MS = 20;
 
 export interface Limits {
   /** Processes and threads of a run. */
@@ -101,14 +104,22 @@ export function makeCgroups(run: RunId, limits: Limits): RunCgroups {
   return { control, join: joined, weak };
 }
 
-/** Removes empty cgroups; one that still holds a process is left to the janitor. */
-export function removeCgroups(folders: readonly string[]): void {
+/** Removes empty cgroups and answers whether all are gone: a process may not be reaped yet. */
+export function removeCgroups(folders: readonly string[]): boolean {
   for (const folder of folders) {
     try {
       rmdirSync(folder);
     } catch {
-      // Gone already, or a process of it is not reaped yet.
+      // Gone already, or not empty: the answer says which.
     }
+  }
+  return !folders.some((folder) => existsSync(folder));
+}
+
+/** The same, for as long as the kernel needs to let go of processes that were killed. */
+export async function removeCgroupsSoon(folders: readonly string[]): Promise<void> {
+  for (let tries = 0; tries < REMOVE_TRIES && !removeCgroups(folders); tries++) {
+    await sleep(REMOVE_PAUSE_MS);
   }
 }
 

@@ -25,8 +25,9 @@ export function janitor(runsDir: string, clock: Clock): readonly string[] {
     } else {
       if (isAlive(owner)) continue;
       killCgroups(owner.cgroups);
-      removeCgroups(owner.cgroups);
       removePlaceholders(owner.workdir, owner.placeholders, reliedUpon(runsDir, name));
+      // The folder names them: it stays until they are gone.
+      if (!removeCgroups(owner.cgroups)) continue;
     }
     // CRASH: the owner file goes with the folder, so an interrupted removal is repeated.
     try {

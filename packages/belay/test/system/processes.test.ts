@@ -3,7 +3,7 @@
 // leaves a process behind each time.
 
 import { spawn } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync } from 'node:fs';
+import { chmodSync, copyFileSync, globSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect } from 'vitest';
@@ -140,6 +140,8 @@ verifies(
     await eventually('run.close', async () =>
       (await place.entries(agent.run)).find(({ type }) => type === 'run.close'),
     );
+    const cgroups = () => globSync(`/sys/fs/cgroup/{,*/}belay-${agent.run}`);
+    await eventually('end of its cgroups', () => cgroups().length === 0 || undefined);
 
     const outside = leaver();
     const parent = spawn(outside.command[0] as string, outside.command.slice(1), {

@@ -47,7 +47,7 @@ export async function stage(
   const socket = join(dir, 'guard.sock');
   const guard = built.use(await startGuard(socket, { root: as === 'root' }));
   const daemon = built.use(await startDaemon(socket));
-  const cgroup = `${delegatedCgroup()}/belay-guard-test-${process.pid}-${stages++}`;
+  const cgroup = join(delegatedCgroup() ?? '', `belay-guard-test-${process.pid}-${stages++}`);
   const sandbox = built.use(
     await startSandbox({ run: RUN, program, ...(as === 'root' ? { cgroup } : {}), ...options }),
   );
