@@ -244,6 +244,12 @@ export const requirements = {
   'fsw.symlink-swap-race': {
     behaviour: 'a link that is swapped while the sandbox is built leads nowhere else',
   },
+  'fsw.mask-lost': {
+    behaviour: 'a mask that a program outside takes away is made again and told, or the run ends',
+  },
+  'fsw.exchanged': {
+    behaviour: 'a path that was exchanged after its user named it is not opened to an agent',
+  },
   'fsw.hardlink': {
     behaviour: 'no file outside the workspace can be linked into it',
   },

@@ -34,6 +34,11 @@ function what(entry: Entry): string {
       ].join('; ');
     case 'sandbox.certificate':
       return `probed   ${entry.checks.length} escapes, none of which works`;
+    case 'mask.lost': {
+      const { path, forMs, restored } = entry.detail;
+      const then = restored ? `protected again within ${forMs} ms` : 'the run ends';
+      return `mask     ${path} was replaced from outside; ${then}`;
+    }
     case 'net.name':
       return `name     ${entry.name}`;
     case 'net.denial':

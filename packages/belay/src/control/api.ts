@@ -11,6 +11,8 @@ import {
   closeRun,
   type DaemonStatus,
   killRuns,
+  type LostMasks,
+  lostMasks,
   type OpenRun,
   openRun,
   type RunNotice,
@@ -23,6 +25,7 @@ export interface DaemonOperations {
   status(): DaemonStatus;
   open(request: OpenRun, notify: (notice: RunNotice) => void): Promise<RunId>;
   guarded(run: RunId, standing: StandingRun): Promise<void>;
+  lostMasks(run: RunId, masks: LostMasks): Promise<void>;
   close(run: RunId, how: CloseRun): Promise<RunSummary>;
   kill(
     which: { run?: RunId | undefined; all?: boolean | undefined },
@@ -88,6 +91,10 @@ export function createApi(daemon: DaemonOperations): Hono {
   };
   api.post('/v1/runs/:run/guarded', async (c) => {
     await daemon.guarded(named(c.req.param('run')), standingRun.parse(await c.req.json()));
+    return c.json({});
+  });
+  api.post('/v1/runs/:run/masks', async (c) => {
+    await daemon.lostMasks(named(c.req.param('run')), lostMasks.parse(await c.req.json()));
     return c.json({});
   });
   api.post('/v1/runs/:run/close', async (c) =>

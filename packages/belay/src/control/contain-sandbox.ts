@@ -3,9 +3,11 @@
 import { homedir } from 'node:os';
 import type { NamedPaths } from '../config/paths.ts';
 import { BelayError, unreachable } from '../core/errors.ts';
+import { printable } from '../core/target.ts';
 import { type Limits, makeCgroups, removeCgroupsSoon } from '../sandbox/cgroup.ts';
 import type { CommandBinds } from '../sandbox/command.ts';
 import type { GuardNotice } from '../sandbox/guard-client.ts';
+import type { LostMask } from '../sandbox/mask-watch.ts';
 import { homeFiles, profileOf } from '../sandbox/profiles/profiles.ts';
 import { startSandbox } from '../sandbox/start.ts';
 import { listenAsBait } from './bait.ts';
@@ -65,6 +67,12 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
       env: { ...profile?.variables, ...opened.variables, ...target.env, ...asked.env },
       readOnly: [...target.readOnly, ...asked.paths.read],
       writable: asked.paths.write,
+      judged: { [workdir.path]: workdir.id, ...asked.paths.ids },
+      onLostMasks: (lost) => {
+        for (const mask of lost) say(`belay: warning: ${maskLine(mask)}`);
+        // A daemon that is gone is told of by other means.
+        void client.post(`/v1/runs/${opened.run}/masks`, { lost }).catch(() => {});
+      },
       ...(workdir.agent === undefined ? {} : { uid: workdir.agent, idmap: workdir.idmap }),
       tty: asked.tty,
     }),
@@ -111,6 +119,12 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
     kill: () => sandbox.kill(),
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
+}
+
+function maskLine({ path, forMs, restored }: LostMask): string {
+  const what = `\`${printable(path)}\` was replaced from outside`;
+  if (!restored) return `${what} and cannot be protected any more: the run ends`;
+  return `${what}: look at it, the agent could use it for up to ${forMs} ms`;
 }
 
 /** What the user hears of the guard; what has another voice already is left out. */

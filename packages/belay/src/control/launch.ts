@@ -3,12 +3,14 @@
 // Belay's; when it dies, its sandbox dies with it. Ends with the command's own status.
 
 import { homedir } from 'node:os';
+import { resolve } from 'node:path';
 import { type ConfigBundle, parseBundle } from '../config/bundle.ts';
 import { loadBundle } from '../config/load.ts';
 import { namedPaths } from '../config/paths.ts';
 import { readSecrets } from '../config/secrets.ts';
 import { BelayError, reasonOf } from '../core/errors.ts';
 import { EXIT } from '../core/exit.ts';
+import { printable } from '../core/target.ts';
 import { DEFAULT_LIMITS, type Limits } from '../sandbox/cgroup.ts';
 import { type CommandBinds, commandBinds } from '../sandbox/command.ts';
 import type { SandboxEnd } from '../sandbox/start.ts';
@@ -61,7 +63,11 @@ const MOST_CHANGES = 200;
 export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   const { home, say } = options;
   requireLinux(options.containment);
-  const workdir = openWorkdir(options.workdir);
+  const workdir = openWorkdir(options.workdir, home);
+  // Whoever put a link there chose what the agent may write.
+  if (workdir.path !== resolve(options.workdir)) {
+    say(`belay: the workspace is \`${printable(workdir.path)}\``);
+  }
   const bundle = loadBundle(workdir.path);
   const asked = { agent: options.agent, environment: options.environment };
   const secrets = readSecrets(bundle, options.env, asked, workdir.path);
@@ -117,7 +123,7 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
     allow: options.allow,
     shadow: options.shadow,
     containment: options.containment,
-    paths,
+    paths: { read: paths.read, write: paths.write },
     ports: options.ports,
     caps: options.caps,
     command: options.command,

@@ -5,12 +5,15 @@
 import { realpathSync, type Stats, statSync } from 'node:fs';
 import { sep } from 'node:path';
 import { asBelayError, BelayError } from '../core/errors.ts';
+import { fileId } from '../sandbox/inside.ts';
 import type { Home } from './home.ts';
 
 export interface OpenPaths {
   /** Real paths. */
   readonly read: readonly string[];
   readonly write: readonly string[];
+  /** Which files they were when they were judged. */
+  readonly ids: Readonly<Record<string, string>>;
 }
 
 /** Views of the kernel, and folders of sockets. */
@@ -23,7 +26,8 @@ export function openPaths(
   asked: { readonly read: readonly string[]; readonly write: readonly string[] },
   home: Home,
 ): OpenPaths {
-  const state = realOf(home.root) ?? home.root;
+  const state = stateOf(home);
+  const ids: Record<string, string> = {};
   const open = (named: string, closed: readonly string[]): string => {
     let path: string;
     let found: Stats;
@@ -41,23 +45,26 @@ export function openPaths(
     if (holds(path, state) || holds(state, path)) refuse("Belay's own state is there");
     const kept = closed.find((folder) => holds(folder, path));
     if (kept !== undefined) refuse(`it is in \`${kept}\``);
+    ids[path] = fileId(statSync(path, { bigint: true }));
     return path;
   };
   return {
     read: asked.read.map((path) => open(path, NEVER)),
     write: asked.write.map((path) => open(path, [...NEVER, ...NEVER_WRITTEN])),
+    ids,
   };
 }
 
 /** Whether `path` is `folder` or lies below it. */
-function holds(folder: string, path: string): boolean {
+export function holds(folder: string, path: string): boolean {
   return path === folder || path.startsWith(folder + sep);
 }
 
-function realOf(path: string): string | undefined {
+/** Where the state really is. */
+export function stateOf(home: Home): string {
   try {
-    return realpathSync(path);
+    return realpathSync(home.root);
   } catch {
-    return undefined; // no state yet
+    return home.root; // no state yet
   }
 }

@@ -84,6 +84,15 @@ export const standingRun = guardedRun.extend({
 });
 export type StandingRun = z.infer<typeof standingRun>;
 
+/** Masks that a program outside took away from a standing sandbox. */
+export const lostMasks = z.strictObject({
+  lost: z
+    .array(z.strictObject({ path: text(4096), forMs: count, restored: z.boolean() }))
+    .min(1)
+    .max(2000),
+});
+export type LostMasks = z.infer<typeof lostMasks>;
+
 export const closeRun = z.strictObject({
   status: count.max(255).optional(),
   reason: text(500),

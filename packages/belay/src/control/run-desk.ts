@@ -17,7 +17,7 @@ import type { GuardWatch } from './guard-watch.ts';
 import type { Home } from './home.ts';
 import type { OpenedRun, OpenRun, RunNotice } from './protocol.ts';
 
-export type RunDesk = Pick<DaemonOperations, 'open' | 'guarded' | 'close' | 'kill'>;
+export type RunDesk = Pick<DaemonOperations, 'open' | 'guarded' | 'lostMasks' | 'close' | 'kill'>;
 
 export interface RunDeskParts {
   readonly home: Home;
@@ -106,6 +106,11 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
       // Durable before the first call may pass.
       await ledger.append(certificateOf(id, probe, signer));
       run.guarded = true;
+    },
+
+    async lostMasks(id, { lost }) {
+      const { id: run } = open(id);
+      await Promise.all(lost.map((detail) => ledger.append({ type: 'mask.lost', run, detail })));
     },
 
     async close(id, { status, reason, changes }) {

@@ -4,18 +4,22 @@
 import { chmodSync, chownSync, lstatSync, mkdirSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { asBelayError, BelayError } from '../core/errors.ts';
+import { fileId } from '../sandbox/inside.ts';
 import type { Home, Owner } from './home.ts';
+import { holds, stateOf } from './open-paths.ts';
 import { AGENT_USER, groupFor, systemUser } from './users.ts';
 
 export interface Workdir {
   readonly path: string;
+  /** Which folder it was when it was judged. */
+  readonly id: string;
   /** The uid that the agent gets; absent: the caller's own. */
   readonly agent?: Owner;
   readonly idmap: boolean;
 }
 
 /** The workspace, resolved once, and the uid that goes with it. Uid 0 never enters a sandbox. */
-export function openWorkdir(named: string): Workdir {
+export function openWorkdir(named: string, home: Home): Workdir {
   let path: string;
   try {
     path = realpathSync(named);
@@ -23,17 +27,25 @@ export function openWorkdir(named: string): Workdir {
     throw asBelayError('ERR_USAGE', `the workspace \`${named}\` cannot be used`, error);
   }
   const found = statSync(path);
+  const id = fileId(statSync(path, { bigint: true }));
   if (!found.isDirectory()) throw new BelayError('ERR_USAGE', `\`${path}\` is not a folder`);
   if (path === '/' || path === realpathSync(process.env.HOME ?? '/')) {
     throw new BelayError('ERR_USAGE', `\`${path}\` is too wide for a workspace`, {
       hint: 'name a project folder with --workdir',
     });
   }
-  if (process.getuid?.() !== 0) return { path, idmap: false };
-  if (found.uid !== 0) {
-    return { path, agent: { uid: found.uid, gid: groupFor(found.uid, found.gid) }, idmap: false };
+  if (holds(stateOf(home), path)) {
+    throw new BelayError(
+      'ERR_USAGE',
+      `\`${path}\` is not opened to an agent: Belay's own state is there`,
+    );
   }
-  return { path, agent: systemUser(AGENT_USER), idmap: true };
+  if (process.getuid?.() !== 0) return { path, id, idmap: false };
+  if (found.uid !== 0) {
+    const agent = { uid: found.uid, gid: groupFor(found.uid, found.gid) };
+    return { path, id, agent, idmap: false };
+  }
+  return { path, id, agent: systemUser(AGENT_USER), idmap: true };
 }
 
 /** Root only: the run's socket is handed to the uid that the bridge gets. */

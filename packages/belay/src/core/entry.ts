@@ -152,6 +152,7 @@ export interface StateEntry {
     | 'guard.lost'
     | 'guard.frozen'
     | 'guard.thawed'
+    | 'mask.lost'
     | 'stop.set';
   readonly run?: RunId;
   readonly detail: { readonly [key: string]: string | number | boolean | readonly string[] };

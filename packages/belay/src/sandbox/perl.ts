@@ -5,12 +5,12 @@
 
 import { PROBE } from './probe.ts';
 
-// Numbers of unshare, mount, prctl per machine; the newer calls have one number everywhere.
+// Numbers of unshare, mount, prctl and setns per machine; the newer calls have one number everywhere.
 const PRELUDE = `use strict; use POSIX ();
 sub fail { print STDERR "belay: $_[0]\\n"; POSIX::_exit(69) }
 my $machine = (POSIX::uname())[4];
-my ($UNSHARE, $MOUNT, $PRCTL) = $machine eq 'x86_64' ? (272, 165, 157)
-  : $machine eq 'aarch64' ? (97, 40, 167) : fail("machine $machine is not supported");
+my ($UNSHARE, $MOUNT, $PRCTL, $SETNS) = $machine eq 'x86_64' ? (272, 165, 157, 308)
+  : $machine eq 'aarch64' ? (97, 40, 167, 268) : fail("machine $machine is not supported");
 my ($OPEN_TREE, $MOVE_MOUNT, $MOUNT_SETATTR) = (428, 429, 442);
 sub die_with_parent { syscall($PRCTL, 1, 9, 0, 0, 0) == 0 or fail("prctl: $!") }
 # What the caller's shell had open is nobody's here.
@@ -159,6 +159,35 @@ close_from($first);
 # The terminal's keys are for the command. bwrap would die of them; the gate takes this back.
 $SIG{$_} = 'IGNORE' for qw(INT QUIT);
 become(@ARGV);
+`;
+
+/**
+ * Covers names of a standing sandbox again, in its own mount namespace (descriptor 4), entered
+ * through its user namespace (descriptor 3) unless the caller is root. The agent may race it: a link
+ * is never followed, and what is mounted is what was opened. Arguments: \`enter\` or \`stay\`, then
+ * (KIND PATH)...: \`close\` read-only, \`pin\` writable, \`hide\` behind the null device.
+ */
+export const REMASK = `${PRELUDE}
+use Fcntl qw(:DEFAULT :mode);
+my $empty = "\\0";
+syscall($SETNS, 3, 0x10000000) == 0 or fail("user namespace: $!") if shift @ARGV eq 'enter';
+syscall($SETNS, 4, 0x20000) == 0 or fail("mount namespace: $!");
+my $O_PATH = 0x200000;
+sysopen my $null, '/dev/null', $O_PATH or fail("/dev/null: $!");
+while (my ($kind, $path) = splice @ARGV, 0, 2) {
+  sysopen my $at, $path, $O_PATH | O_NOFOLLOW or fail("$path: $!");
+  my $mode = (stat $at)[2] // fail("$path: $!");
+  S_ISREG($mode) || S_ISDIR($mode) or fail("$path: neither a file nor a folder");
+  my ($below, $attr) = $kind eq 'pin' ? (0x8000, 6) : (0, 7);
+  my $source = $kind eq 'hide' ? $null : $at;
+  my $tree = syscall($OPEN_TREE, fileno $source, $empty, 0x81001 | $below);
+  fail("$path: $!") if $tree < 0;
+  my $attributes = pack('Q4', $attr, 0, 0, 0);
+  syscall($MOUNT_SETATTR, $tree, $empty, 0x1000, $attributes, 32) == 0 or fail("$path: $!");
+  syscall($MOVE_MOUNT, $tree, $empty, fileno $at, $empty, 0x44) == 0 or fail("$path: $!");
+  POSIX::close($tree);
+}
+POSIX::_exit(0);
 `;
 
 /**

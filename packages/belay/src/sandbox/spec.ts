@@ -2,6 +2,7 @@
 
 import type { RunId } from '../core/ids.ts';
 import type { Limits, RunCgroups } from './cgroup.ts';
+import type { LostMask } from './mask-watch.ts';
 import type { ProbeCheck, ProbeTargets } from './probe.ts';
 import type { HomeFile } from './profiles/profile.ts';
 
@@ -41,6 +42,10 @@ export interface SandboxSpec {
   readonly cgroups?: RunCgroups;
   /** Set as resource limits of its processes, as far as no cgroup sets them. */
   readonly limits?: Limits;
+  /** By path, the ids of files that were judged by these names and have to be found there inside. */
+  readonly judged?: Readonly<Record<string, string>>;
+  /** Hears of masks that were taken away from outside; one that was not restored ends the run. */
+  readonly onLostMasks?: (lost: readonly LostMask[]) => void;
   /** The command's stdin, stdout and stderr: descriptors of the caller. Default 0, 1, 2. */
   readonly stdio?: readonly [number, number, number];
 }

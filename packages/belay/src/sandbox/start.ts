@@ -5,15 +5,7 @@
 // unshare, nsenter, setpriv and perl.
 
 import { spawnSync } from 'node:child_process';
-import {
-  chmodSync,
-  closeSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, openSync, statSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 import { asBelayError, BelayError, reasonOf } from '../core/errors.ts';
@@ -29,7 +21,9 @@ import {
 } from './bwrap.ts';
 import { killCgroups } from './cgroup.ts';
 import { hostFailure } from './failures.ts';
+import { findFile, type Inside, openInside } from './inside.ts';
 import { janitor, livingOwners, reliedUpon } from './janitor.ts';
+import { watchMasks } from './mask-watch.ts';
 import { type MaskPlan, planMasks, removePlaceholders, writableBy } from './masks.ts';
 import { FILES_FOLDER, removeRunFiles, writeOwner } from './owner.ts';
 import { PLACE } from './perl.ts';
@@ -63,7 +57,9 @@ export async function startSandbox(spec: SandboxSpec, clock: Clock = Date.now): 
   let bridge: Bridge | undefined;
   let agent: Agent | undefined;
   let masks: MaskPlan | undefined;
+  let inside: Inside | undefined;
   const cleanUp = async (): Promise<void> => {
+    inside?.[Symbol.dispose]();
     await bridge?.stop();
     if (masks !== undefined) {
       const { runDir } = spec;
@@ -84,8 +80,9 @@ export async function startSandbox(spec: SandboxSpec, clock: Clock = Date.now): 
       bridge = await starting;
     }
     agent = await enter(spec, workdir, masks, bridge.agentNetPid);
-    requireMasked(masks);
-    return standing(spec, bridge, agent, cleanUp);
+    inside = openInside(agent.childPid, bridge.agentNetPid);
+    requireSame(spec, masks, inside);
+    return standing({ spec, bridge, agent, masks, inside, cleanUp });
   } catch (error) {
     agent?.slay();
     await agent?.exited;
@@ -232,38 +229,62 @@ function readable(path: string, content: string | Uint8Array): number {
   return openSync(path, 'r');
 }
 
-/** A protected name that went away while bwrap looked would be unprotected inside. */
-function requireMasked(masks: MaskPlan): void {
-  for (const path of masks.readOnly) {
-    if (lstatSync(path, { throwIfNoEntry: false }) === undefined) {
-      throw new BelayError('ERR_SANDBOX', `\`${path}\` went away while the sandbox was built`, {
-        hint: 'start the run again',
-      });
-    }
+/** A name that someone else exchanged while bwrap looked would lead elsewhere, or be unprotected. */
+function requireSame(spec: SandboxSpec, masks: MaskPlan, inside: Inside): void {
+  const held = new Set(masks.placeholders.filter(({ holds }) => holds).map(({ path }) => path));
+  const judged = Object.entries(spec.judged ?? {});
+  const masked = [...masks.pins, ...masks.readOnly].filter((path) => !held.has(path));
+  const now = masked.map((path) => {
+    const found = findFile(path);
+    return [path, found.kind === 'file' ? found.id : 'nothing'] as const;
+  });
+  for (const [path, id] of [...judged, ...now]) {
+    const found = inside.at(path);
+    if (found.kind === 'file' && found.id === id) continue;
+    throw new BelayError('ERR_SANDBOX', `\`${path}\` was exchanged while the sandbox was built`, {
+      hint: 'start the run again',
+    });
   }
 }
 
-function standing(
-  spec: SandboxSpec,
-  bridge: Bridge,
-  agent: Agent,
-  cleanUp: () => Promise<void>,
-): Sandbox {
+interface Standing {
+  readonly spec: SandboxSpec;
+  readonly bridge: Bridge;
+  readonly agent: Agent;
+  readonly masks: MaskPlan;
+  readonly inside: Inside;
+  readonly cleanUp: () => Promise<void>;
+}
+
+function standing({ spec, bridge, agent, masks, inside, cleanUp }: Standing): Sandbox {
   let opened = false;
-  let why: 'killed' | 'bridge' | undefined;
-  const slay = (reason: 'killed' | 'bridge'): void => {
+  let why: 'killed' | 'bridge' | 'mask' | undefined;
+  const slay = (reason: 'killed' | 'bridge' | 'mask'): void => {
     why ??= reason;
     killCgroups(spec.cgroups?.join ?? []);
     agent.slay();
   };
+  const watch = watchMasks({
+    inside,
+    masks,
+    onLost: (lost) => {
+      spec.onLostMasks?.(lost);
+      if (lost.some(({ restored }) => !restored)) slay('mask');
+    },
+  });
   const end = async (): Promise<SandboxEnd> => {
     const { status, reported, said } = await agent.exited;
+    await watch[Symbol.asyncDispose]();
     // INVARIANT: I1: the agent is dead before its bridge stops.
     const reason = why;
     const left = await cleanUp().catch((error: unknown) => reasonOf(error));
     const also = typeof left === 'string' ? { message: `not all was removed: ${left}` } : {};
     if (reason === 'bridge') {
       return { status: SETUP_FAILED, ran: opened, reason, message: 'the bridge died' };
+    }
+    if (reason === 'mask') {
+      const message = 'a protected name was taken away from outside';
+      return { status: SETUP_FAILED, ran: opened, reason: 'killed', message };
     }
     if (reason === 'killed') return { status: SIGKILL_STATUS, ran: opened, reason, ...also };
     if (opened && reported) return { status, ran: true, reason: 'exited', ...also };

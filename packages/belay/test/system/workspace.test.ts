@@ -327,3 +327,110 @@ verifies(
   },
   { timeoutMs: 60_000 },
 );
+
+verifies(
+  'fsw.mask-lost',
+  'what a program outside replaces during a run is protected again, is told, and is in the ledger',
+  async () => {
+    await using place = await openPlace();
+    const { workdir } = place;
+    mkdirSync(join(workdir, '.git/hooks'), { recursive: true });
+    for (const name of ['.git/config', '.npmrc']) place.put(name, '# the first\n');
+    place.put('.env', 'KEY=sk_live_1\n');
+    own(workdir);
+    const closed = ['.git/config', '.npmrc', '.mcp.json'];
+    const tries = closed.map((name) => `echo evil 2>&1 >> ${name} && echo wrote ${name}`);
+    const script = [...tries, 'cat .env'].join('; ');
+    const wait = 'until [ -e go ]; do sleep 0.05; done';
+    const started = place.start([], ['sh', '-c', `echo up; ${wait}; ${script}`]);
+    await eventually('the agent', () => started.stdout().includes('up') || undefined);
+    // As git, editors and package managers write: another file, renamed over the old one.
+    const replaced = [...closed, '.env'];
+    for (const name of replaced) place.put(`${name}.new`, 'KEY=sk_live_2\n');
+    own(workdir);
+    for (const name of replaced) {
+      const move = ['mv', '-f', `${name}.new`, name];
+      expect((await place.outside(move, { cwd: workdir })).status).toBe(0);
+    }
+    const told = (name: string) =>
+      `\`${join(workdir, name)}\` was replaced from outside: look at it`;
+    await eventually('words for each', () => {
+      return replaced.every((name) => started.stderr().includes(told(name))) || undefined;
+    });
+    place.put('go', '');
+    const { status } = await started.ended;
+    expect(status, started.stderr()).not.toBeNull();
+    expect(started.stdout()).not.toContain('wrote');
+    expect(started.stdout()).not.toContain('sk_live');
+    const lost = (await place.entries()).filter(({ type }) => type === 'mask.lost');
+    const details = lost.map((entry) => ('detail' in entry ? entry.detail : {}));
+    expect(details.map(({ path, restored }) => [path, restored]).sort()).toEqual(
+      replaced.map((name) => [join(workdir, name), true]).sort(),
+    );
+    const outside = await place.outside(['sh', '-c', script], { cwd: workdir });
+    expect(outside.stdout).toContain(
+      'wrote .git/config\nwrote .npmrc\nwrote .mcp.json\nKEY=sk_live_2',
+    );
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'fsw.mask-lost',
+  'a protected name that is taken away and stays away ends the run',
+  async () => {
+    await using place = await openPlace();
+    own(place.workdir);
+    const started = place.start([], ['sleep', '60']);
+    await place.openRun();
+    const gone = ['rmdir', join(place.workdir, '.claude')];
+    expect((await place.outside(gone)).status).toBe(0);
+    expect((await started.ended).status).toBe(69);
+    expect(started.stderr()).toContain('cannot be protected any more: the run ends');
+    const entries = await place.entries();
+    expect(entries.at(-1)).toMatchObject({ type: 'run.close' });
+  },
+  { timeoutMs: 30_000 },
+);
+
+verifies(
+  'fsw.exchanged',
+  'an agent works in the folder that the ledger names, whatever is put in its place meanwhile',
+  async () => {
+    using folder = scratch();
+    await using place = await openPlace();
+    const at = (...names: string[]) => join(folder.path, ...names);
+    for (const name of ['meant', 'other']) {
+      mkdirSync(at(name));
+      writeFileSync(at(name, 'name.txt'), at(name));
+    }
+    own(folder.path);
+    const swap = [
+      'while :; do mv meant aside; ln -s other meant; sleep 0.03;',
+      'rm -f meant; mv aside meant; sleep 0.03; done 2> /dev/null',
+    ].join(' ');
+    const { uid, gid } = agentIds();
+    const swapper = spawn('sh', ['-c', swap], {
+      cwd: folder.path,
+      stdio: 'ignore',
+      ...(root ? { uid, gid } : {}),
+    });
+    let refused = 0;
+    try {
+      for (let i = 0; i < 12; i++) {
+        const run = await place.run(['--workdir', at('meant')], ['cat', 'name.txt']);
+        if (run.status !== 0) {
+          expect(run.stderr).toContain('belay: error');
+          refused++;
+          continue;
+        }
+        const [opened] = await place.entries(run.summary?.run);
+        expect(opened).toMatchObject({ type: 'run.open', workdir: run.stdout });
+      }
+    } finally {
+      swapper.kill('SIGKILL');
+    }
+    expect(refused, 'runs whose folder was exchanged').toBeGreaterThan(0);
+  },
+  { timeoutMs: 60_000 },
+);
