@@ -291,6 +291,9 @@ export const requirements = {
     behaviour: 'the demo shows every scene and ends with the table and the report',
   },
   'agent.more': { behaviour: 'opencode, pi and Gemini CLI work through every layer' },
+  'agent.home': {
+    behaviour: 'what a run leaves in its home reaches no run of another workspace or environment',
+  },
   'agent.profile': {
     behaviour: 'a known agent starts with its own sandbox and updater off, and its plain settings',
   },

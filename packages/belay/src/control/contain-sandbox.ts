@@ -41,7 +41,7 @@ export interface SandboxedRun {
 export async function containInSandbox(asked: SandboxedRun): Promise<Contained> {
   const { home, client, opened, workdir, target, say } = asked;
   if (workdir.agent !== undefined) passSocket(opened.runDir, workdir.agent);
-  const agentHome = makeAgentHome(home, opened.agent, workdir.agent);
+  const agentHome = makeAgentHome(home, opened, workdir);
   // By the name that the user gave: what it leads to may be called otherwise.
   const profile = profileOf(asked.command);
   if (profile?.says !== undefined) say(`belay: ${profile.says}`);

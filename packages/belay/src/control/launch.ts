@@ -167,7 +167,7 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
             ...(workdir.agent === undefined
               ? {}
               : {
-                  as: { ...workdir.agent, home: makeAgentHome(home, opened.agent, workdir.agent) },
+                  as: { ...workdir.agent, home: makeAgentHome(home, opened, workdir) },
                 }),
             tty: options.tty,
           })

@@ -1,12 +1,14 @@
 // Where an agent works and as whom: the workspace, the uid that goes with it, its home, and, for
 // root, the handing over of the run's socket.
 
+import { createHash } from 'node:crypto';
 import { chmodSync, chownSync, lstatSync, mkdirSync, realpathSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { asBelayError, BelayError } from '../core/errors.ts';
 import { fileId } from '../sandbox/inside.ts';
 import type { Home, Owner } from './home.ts';
 import { holds, stateOf } from './open-paths.ts';
+import type { OpenedRun } from './protocol.ts';
 import { AGENT_USER, groupFor, systemUser } from './users.ts';
 
 export interface Workdir {
@@ -56,8 +58,24 @@ export function passSocket(runDir: string, agent: Owner): void {
   chmodSync(runDir, 0o711);
 }
 
-export function makeAgentHome(home: Home, agent: string, owner: Owner | undefined): string {
-  const path = join(home.homes, owner === undefined ? agent : `${agent}-${owner.uid}`);
+/**
+ * A home stays from run to run. It is for one agent in one environment and workspace: what a run
+ * leaves there, settings and start files among it, is obeyed by no run that may do something else.
+ */
+export function makeAgentHome(
+  home: Home,
+  { agent, environment }: Pick<OpenedRun, 'agent' | 'environment'>,
+  { path: workdir, agent: owner }: Workdir,
+): string {
+  const key = createHash('sha256').update(`${environment}\0${workdir}`).digest('hex').slice(0, 16);
+  const parts = [
+    agent,
+    basename(workdir)
+      .replace(/[^\w.-]/g, '')
+      .slice(0, 32),
+    key,
+  ];
+  const path = join(home.homes, [...parts, ...(owner === undefined ? [] : [owner.uid])].join('-'));
   mkdirSync(path, { recursive: true, mode: 0o700 });
   if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
   return path;

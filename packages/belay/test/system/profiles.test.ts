@@ -3,10 +3,13 @@
 
 import {
   chmodSync,
+  chownSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -61,6 +64,33 @@ verifies(
     expect(readdirSync(folder.path)).toEqual([]);
     expect(existsSync(join(folder.path, 'x'))).toBe(false);
     expect(readFileSync(join(userHome, '.claude/CLAUDE.md'), 'utf8')).toBe('be kind\n');
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'agent.home',
+  'a home stays for its agent, environment and workspace, and no other run finds what was left in it',
+  async () => {
+    using folder = scratch();
+    await using place = await openPlace();
+    const other = join(folder.path, 'other');
+    mkdirSync(other);
+    copyFileSync(join(place.workdir, 'belay.jsonc'), join(other, 'belay.jsonc'));
+    const owner = statSync(place.workdir);
+    for (const path of [folder.path, other]) chownSync(path, owner.uid, owner.gid);
+    chmodSync(folder.path, 0o755);
+    const left = ['sh', '-c', 'echo evil > ~/.bashrc'];
+    expect((await place.run([], left)).status).toBe(0);
+    const look = ['sh', '-c', 'cat ~/.bashrc 2> /dev/null || echo clean'];
+    expect((await place.run([], look)).stdout, 'the same').toBe('evil\n');
+    const elsewhere = await place.run(['--workdir', other], look);
+    expect(elsewhere.stdout, elsewhere.stderr).toBe('clean\n');
+    const text = readFileSync(join(place.workdir, 'belay.jsonc'), 'utf8');
+    place.put('belay.jsonc', text.replaceAll('"local"', '"staging"'));
+    const staging = await place.run([], look);
+    expect(staging.stdout, staging.stderr).toBe('clean\n');
+    expect(staging.summary).toMatchObject({ environment: 'staging' });
   },
   { timeoutMs: 60_000 },
 );
