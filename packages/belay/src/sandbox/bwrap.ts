@@ -101,7 +101,6 @@ export interface View {
 }
 
 export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): readonly string[] {
-  const work = (path: string) => at(workdir, path);
   return [
     ...['--unshare-all', '--share-net', '--unshare-user', '--disable-userns', '--cap-drop', 'ALL'],
     ...['--die-with-parent', '--clearenv', '--uid', AGENT_ID, '--gid', AGENT_ID],
@@ -126,13 +125,11 @@ export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): re
     ...['--bind', at(spec.home), AGENT_HOME],
     ...spec.readOnly.flatMap((path) => ['--ro-bind', at(path), path]),
     ...(spec.writable ?? []).flatMap((path) => ['--bind', at(path), path]),
-    ...['--bind', work(workdir), workdir],
-    ...masks.pins.flatMap((path) => ['--bind', work(path), path]),
-    ...masks.readOnly.flatMap((path) => {
-      const held = masks.placeholders.findIndex((p) => p.path === path && p.holds !== undefined);
-      const source = held < 0 ? work(path) : at(filesDir, join(filesDir, heldFolder(held)));
-      return ['--ro-bind', source, path];
-    }),
+    // Its protected names are covered before the command may start (cover.ts).
+    ...['--bind', at(workdir), workdir],
+    ...masks.placeholders.flatMap(({ path, holds }, i) =>
+      holds ? ['--ro-bind', at(filesDir, join(filesDir, heldFolder(i))), path] : [],
+    ),
     ...masks.shown.flatMap(({ path }, i) => [
       ...['--ro-bind', at(filesDir, join(filesDir, shownFile(i))), path],
     ]),

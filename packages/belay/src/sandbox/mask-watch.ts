@@ -3,11 +3,9 @@
 // nobody. Each mask is looked at many times a second, made again when it is gone, and told of: for
 // that moment the agent could have used the name. One that cannot be made again ends the run.
 
-import { spawn } from 'node:child_process';
+import { type Covering, cover, coveringsOf, shownCoverings } from './cover.ts';
 import type { Inside } from './inside.ts';
 import type { MaskPlan } from './masks.ts';
-import { REMASK } from './perl.ts';
-import { TOOL_ENV } from './tools.ts';
 
 export interface LostMask {
   readonly path: string;
@@ -22,11 +20,7 @@ export interface MaskWatchOptions {
   readonly onLost: (lost: readonly LostMask[]) => void;
 }
 
-type Kind = 'pin' | 'close' | 'hide';
-
-interface Watched {
-  readonly kind: Kind;
-  readonly path: string;
+interface Watched extends Covering {
   id: string;
 }
 
@@ -35,14 +29,12 @@ const LOOK_MS = 50;
 const LOOK_SHARE = 0.05;
 
 export function watchMasks({ inside, masks, onLost }: MaskWatchOptions): AsyncDisposable {
-  const watched = [
-    ...masks.pins.map((path) => ['pin', path] as const),
-    ...masks.readOnly.map((path) => ['close', path] as const),
-    ...masks.shown.map(({ path }) => ['hide', path] as const),
-  ].flatMap(([kind, path]): Watched[] => {
-    const found = inside.at(path);
-    return found.kind === 'file' ? [{ kind, path, id: found.id }] : [];
-  });
+  const watched = [...coveringsOf(masks), ...shownCoverings(masks)].flatMap(
+    (covering): Watched[] => {
+      const found = inside.at(covering.path);
+      return found.kind === 'file' ? [{ ...covering, id: found.id }] : [];
+    },
+  );
   let timer: NodeJS.Timeout | undefined;
   let restoring: Promise<void> | undefined;
   let ended = false;
@@ -57,7 +49,13 @@ export function watchMasks({ inside, masks, onLost }: MaskWatchOptions): AsyncDi
       if (found.kind === 'none') gone.push(mask);
       else if (found.kind === 'file' && found.id !== mask.id) others.push(mask);
     }
-    const restored = others.length > 0 && gone.length === 0 && (await remask(inside, others));
+    const restored =
+      others.length > 0 &&
+      gone.length === 0 &&
+      (await cover(inside, others).then(
+        () => true,
+        () => false, // such as a link in its place: the run ends
+      ));
     if (ended) return;
     const nowMs = performance.now();
     const lost = [...gone, ...others].map(({ path }) => {
@@ -85,20 +83,4 @@ export function watchMasks({ inside, masks, onLost }: MaskWatchOptions): AsyncDi
       await restoring;
     },
   };
-}
-
-/** Whether all of them are covered again. */
-function remask(inside: Inside, masks: readonly Watched[]): Promise<boolean> {
-  return new Promise((resolve) => {
-    // Root needs no user namespace to enter another's mounts; nobody else may without.
-    const enter = process.getuid?.() === 0 ? 'stay' : 'enter';
-    const wishes = masks.flatMap(({ kind, path }) => [kind, path]);
-    const child = spawn('perl', ['-e', REMASK, '--', enter, ...wishes], {
-      cwd: '/',
-      env: TOOL_ENV,
-      stdio: ['ignore', 'ignore', 'ignore', inside.userFd, inside.mountFd],
-    });
-    child.on('error', () => resolve(false));
-    child.on('close', (status) => resolve(status === 0));
-  });
 }

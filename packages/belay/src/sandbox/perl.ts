@@ -162,12 +162,12 @@ become(@ARGV);
 `;
 
 /**
- * Covers names of a standing sandbox again, in its own mount namespace (descriptor 4), entered
- * through its user namespace (descriptor 3) unless the caller is root. The agent may race it: a link
- * is never followed, and what is mounted is what was opened. Arguments: \`enter\` or \`stay\`, then
- * (KIND PATH)...: \`close\` read-only, \`pin\` writable, \`hide\` behind the null device.
+ * Covers names of a sandbox, in its own mount namespace (descriptor 4), entered through its user
+ * namespace (descriptor 3) unless the caller is root. An agent may race it: a link is never followed,
+ * and what is mounted is what was opened. Arguments: \`enter\` or \`stay\`, then (KIND PATH)...:
+ * \`close\` read-only, \`pin\` writable, \`hide\` behind the null device.
  */
-export const REMASK = `${PRELUDE}
+export const COVER = `${PRELUDE}
 use Fcntl qw(:DEFAULT :mode);
 my $empty = "\\0";
 syscall($SETNS, 3, 0x10000000) == 0 or fail("user namespace: $!") if shift @ARGV eq 'enter';
@@ -191,8 +191,9 @@ POSIX::_exit(0);
 `;
 
 /**
- * Inside the sandbox, its first program: puts the files of a profile into the home (where a link leads
- * to nothing of the host), reads from descriptor GATE what to probe up to an empty line, says there what came of it and that the sandbox stands, waits for one line, and
+ * Inside the sandbox, its first program: says on descriptor GATE that it is up, puts the files of a
+ * profile into the home (where a link leads to nothing of the host), reads from GATE what to probe up
+ * to an empty line, says there what came of it and that the sandbox is ready, waits for one line, and
  * only on `go` becomes the command, with its own stderr from descriptor STDERR and none of FIRST to
  * STDERR. Anything else, and the end of input, is 69. Arguments: GATE STDERR FIRST FILES COUNT (WHEN
  * PATH)... COMMAND ARGUMENTS...; the content of file N is FILES-N.
@@ -200,6 +201,8 @@ POSIX::_exit(0);
 export const GATE = `use strict; use Errno; use Fcntl; use POSIX qw(uname setuid); use Socket qw(:all);
 ${PROBE}
 my ($gate, $stderr, $first, $files, $count) = splice @ARGV, 0, 5;
+open my $launcher, '+<&=', $gate or exit 69;
+syswrite $launcher, "up\\n";
 for my $n (0 .. $count - 1) {
   my ($when, $path) = splice @ARGV, 0, 2;
   my ($folder, @parts) = ($ENV{HOME}, split '/', $path);
@@ -214,7 +217,6 @@ for my $n (0 .. $count - 1) {
 }
 my @command = @ARGV;
 $SIG{$_} = 'DEFAULT' for qw(INT QUIT);
-open my $launcher, '+<&=', $gate or exit 69;
 sub line { my $line = ''; while ($line !~ /\\n/) { sysread $launcher, $line, 1, length $line or exit 69 } chomp $line; $line }
 my @list;
 while ((my $line = line()) ne '') { push @list, $line }

@@ -43,6 +43,8 @@ export interface AgentOptions {
   readonly agentNetPid: number;
   readonly command: readonly string[];
   readonly homeFiles: readonly HomeFile[];
+  /** Called when the gate is up, with the first process inside, before anything is tried. */
+  readonly onUp: (first: number) => Promise<void>;
   /** What the gate is to try, as lines; absent: nothing. */
   readonly probe: string | undefined;
   /** Options of prlimit. */
@@ -79,7 +81,6 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   });
   const status = followStatus(pipes[FD.status] as Readable, () => firstInside(child));
   gate.on('error', () => {}); // the gate is gone: the exit says so
-  gate.write(options.probe === undefined ? '\n' : `${options.probe}\n\n`);
 
   const slay = (): void => {
     child.kill('SIGKILL');
@@ -100,6 +101,13 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     return { status: number, reported: status.reported(), said };
   });
 
+  const up = /^up$/m;
+  const goOn = async (): Promise<void> => {
+    // bwrap wrote it before it let its child run, but the two descriptors are read in any order.
+    await Promise.race([status.named, exited]);
+    await options.onUp(firstOf(status.child()));
+    gate.write(options.probe === undefined ? '\n' : `${options.probe}\n\n`);
+  };
   try {
     const told = await new Promise<string>((resolve, reject) => {
       const timer = setTimeout(
@@ -113,7 +121,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       child.on('error', (error) => settle(() => reject(missingProgram(program, error)))());
       let heard = '';
       gate.setEncoding('utf8').on('data', (text: string) => {
+        const wasUp = up.test(heard);
         heard = (heard + text).slice(0, MOST_SAID);
+        if (!wasUp && up.test(heard)) goOn().catch((error) => settle(() => reject(error))());
         if (/^ready$/m.test(heard)) settle(() => resolve(heard))();
       });
       // Ended, or broken off while the list was written to it.
@@ -122,13 +132,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       });
     });
     const probed = options.probe === undefined ? [] : parseProbe(told);
-    // bwrap wrote it before it let its child run, but the two descriptors are read in any order.
-    await Promise.race([status.named, exited]);
-    const inside = status.child();
-    if (inside === undefined)
-      throw new BelayError('ERR_SANDBOX', 'the sandbox has no first process');
     return {
-      childPid: inside.pid,
+      childPid: firstOf(status.child()),
       probed,
       slay,
       exited,
@@ -143,13 +148,18 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   }
 }
 
-interface Inside {
+function firstOf(inside: FirstInside | undefined): number {
+  if (inside !== undefined) return inside.pid;
+  throw new BelayError('ERR_SANDBOX', 'the sandbox has no first process');
+}
+
+interface FirstInside {
   readonly pid: number;
   readonly start: string | undefined;
 }
 
 /** The first process of the outer pid namespace, as the host counts: the one child of `unshare`. */
-function firstInside({ pid }: ChildProcess): Inside | undefined {
+function firstInside({ pid }: ChildProcess): FirstInside | undefined {
   if (pid === undefined) return undefined;
   let children: string;
   try {
@@ -163,9 +173,9 @@ function firstInside({ pid }: ChildProcess): Inside | undefined {
 
 /** bwrap's status lines: `{"child-pid": N, ...}`, which counts from inside the outer namespace, and,
  * if the program ended, `{"exit-code": N}`. */
-function followStatus(stream: Readable, find: () => Inside | undefined) {
+function followStatus(stream: Readable, find: () => FirstInside | undefined) {
   let text = '';
-  let inside: Inside | undefined;
+  let inside: FirstInside | undefined;
   const named = Promise.withResolvers<void>();
   stream.on('error', () => {}); // it ends with bwrap
   stream.setEncoding('utf8').on('data', (chunk: string) => {
@@ -176,7 +186,7 @@ function followStatus(stream: Readable, find: () => Inside | undefined) {
   });
   return {
     named: named.promise,
-    child: (): Inside | undefined => inside,
+    child: (): FirstInside | undefined => inside,
     reported: (): boolean => /"exit-code"/.test(text),
   };
 }

@@ -20,6 +20,7 @@ import {
   shownFile,
 } from './bwrap.ts';
 import { killCgroups } from './cgroup.ts';
+import { cover, coveringsOf } from './cover.ts';
 import { hostFailure } from './failures.ts';
 import { findFile, type Inside, openInside } from './inside.ts';
 import { janitor, livingOwners, reliedUpon } from './janitor.ts';
@@ -79,9 +80,14 @@ export async function startSandbox(spec: SandboxSpec, clock: Clock = Date.now): 
     } finally {
       bridge = await starting;
     }
-    agent = await enter(spec, workdir, masks, bridge.agentNetPid);
-    inside = openInside(agent.childPid, bridge.agentNetPid);
-    requireSame(spec, masks, inside);
+    const { agentNetPid } = bridge;
+    const made = masks;
+    agent = await enter(spec, workdir, masks, agentNetPid, async (first) => {
+      inside = openInside(first, agentNetPid);
+      await cover(inside, coveringsOf(made));
+      requireSame(spec, made, inside);
+    });
+    if (inside === undefined) throw new BelayError('ERR_SANDBOX', 'the sandbox was not covered');
     return standing({ spec, bridge, agent, masks, inside, cleanUp });
   } catch (error) {
     agent?.slay();
@@ -155,6 +161,7 @@ async function enter(
   workdir: string,
   masks: MaskPlan,
   agentNetPid: number,
+  onUp: (first: number) => Promise<void>,
 ): Promise<Agent> {
   const filesDir = join(spec.runDir, FILES_FOLDER);
   const lend = (path: string) => ({
@@ -200,6 +207,7 @@ async function enter(
       agentNetPid,
       command: spec.command,
       homeFiles: spec.homeFiles ?? [],
+      onUp,
       probe: spec.probe && probeText(spec.probe, masks, Object.keys(agentEnvironment(spec))),
       resourceLimits: resourceLimits(spec),
       filterFd,
@@ -231,10 +239,8 @@ function readable(path: string, content: string | Uint8Array): number {
 
 /** A name that someone else exchanged while bwrap looked would lead elsewhere, or be unprotected. */
 function requireSame(spec: SandboxSpec, masks: MaskPlan, inside: Inside): void {
-  const held = new Set(masks.placeholders.filter(({ holds }) => holds).map(({ path }) => path));
   const judged = Object.entries(spec.judged ?? {});
-  const masked = [...masks.pins, ...masks.readOnly].filter((path) => !held.has(path));
-  const now = masked.map((path) => {
+  const now = coveringsOf(masks).map(({ path }) => {
     const found = findFile(path);
     return [path, found.kind === 'file' ? found.id : 'nothing'] as const;
   });
