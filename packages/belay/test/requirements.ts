@@ -123,6 +123,9 @@ export const requirements = {
   },
   'host.no-bwrap': { behaviour: 'without bubblewrap: exit 69 and the line to type' },
   'host.no-userns': { behaviour: 'without user namespaces: exit 69 and the reason' },
+  'tty.agent': {
+    behaviour: "an agent's full screen is drawn, typed into and left through the sandbox",
+  },
   'tty.resize': {
     behaviour: 'an interactive agent sees its terminal being resized',
   },
@@ -291,6 +294,10 @@ export const requirements = {
     behaviour: 'the demo shows every scene and ends with the table and the report',
   },
   'agent.more': { behaviour: 'opencode, pi and Gemini CLI work through every layer' },
+  'agent.nested': {
+    behaviour:
+      'a program that builds a sandbox of its own is refused with the reason and what helps',
+  },
   'agent.home': {
     behaviour: 'what a run leaves in its home reaches no run of another workspace or environment',
   },

@@ -94,3 +94,29 @@ verifies(
   },
   { timeoutMs: 60_000 },
 );
+
+verifies(
+  'agent.nested',
+  'browsers and containers hear why their own sandboxes fail in here, and which flag helps',
+  async () => {
+    await using place = await openPlace();
+    const bin = join(place.workdir, 'bin');
+    mkdirSync(bin);
+    const unshare = '#!/bin/sh\nexec unshare --user --map-root-user true\n';
+    for (const name of ['chromium', 'docker']) {
+      writeFileSync(join(bin, name), unshare);
+      chmodSync(join(bin, name), 0o755);
+    }
+    const env = { PATH: `${bin}:${place.session.env.PATH}` };
+    const flags = { chromium: '--no-sandbox', docker: '--containment external' };
+    for (const [name, flag] of Object.entries(flags)) {
+      const run = await place.run([], [name], { env });
+      expect(run.status).not.toBe(0);
+      expect(run.stderr).toMatch(/unshare.*Operation not permitted/);
+      expect(run.stderr).toContain('refused in here');
+      expect(run.stderr).toContain(flag);
+    }
+    expect((await place.outside([join(bin, 'chromium')])).status).toBe(0);
+  },
+  { timeoutMs: 30_000 },
+);

@@ -3,7 +3,8 @@
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { verifies } from '../verifies.ts';
-import { eventually, NODE, openPlace, type Place } from './place.ts';
+import { NODE, openPlace, type Place } from './place.ts';
+import { openScreen, type Screen } from './screen.ts';
 
 // Prints its size, says when it changes, and outlives Ctrl-C.
 const AGENT = [
@@ -17,7 +18,6 @@ const AGENT = [
 ].join(' ');
 
 let place: Place;
-let screens = 0;
 
 beforeAll(async () => {
   place = await openPlace();
@@ -26,59 +26,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await place?.[Symbol.asyncDispose]();
 }, 60_000);
-
-interface Screen extends AsyncDisposable {
-  type(...keys: readonly string[]): Promise<void>;
-  resize(columns: number, rows: number): Promise<void>;
-  text(): Promise<string>;
-  waitFor(pattern: RegExp): Promise<void>;
-}
-
-/** A screen of 100 by 30 with a shell that has job control. */
-async function openScreen(): Promise<Screen> {
-  screens += 1;
-  const socket = `belay-${process.pid}-${screens}`;
-  const tmux = async (...args: readonly string[]): Promise<string> => {
-    const { stdout, stderr, status } = await place.session.exec(['tmux', '-L', socket, ...args]);
-    if (status !== 0) throw new Error(`tmux ${args[0]}: ${stderr}`);
-    return stdout;
-  };
-  const shell = 'bash --noprofile --norc -i';
-  place.put('tmux.conf', 'set -g status off\nset -g default-size 100x30\n');
-  await tmux(
-    '-f',
-    `${place.workdir}/tmux.conf`,
-    'new-session',
-    '-d',
-    '-x',
-    '100',
-    '-y',
-    '30',
-    shell,
-  );
-  await tmux('set-option', '-g', 'window-size', 'manual');
-  const text = () => tmux('capture-pane', '-p', '-J', '-S', '-500');
-  return {
-    type: async (...keys) => void (await tmux('send-keys', ...keys)),
-    resize: async (columns, rows) =>
-      void (await tmux('resize-window', '-x', String(columns), '-y', String(rows))),
-    text,
-    async waitFor(pattern) {
-      let last = '';
-      await eventually(`screen with ${pattern}`, async () => {
-        last = await text();
-        return pattern.test(last) || undefined;
-      }).catch((error: Error) => {
-        throw new Error(
-          `${error.message}; it shows:\n${last.trimEnd().split('\n').slice(-20).join('\n')}`,
-        );
-      });
-    },
-    async [Symbol.asyncDispose]() {
-      await tmux('kill-server').catch(() => '');
-    },
-  };
-}
 
 function belayRun(): string {
   place.put('agent.pl', AGENT);
@@ -89,7 +36,7 @@ verifies(
   'tty.resize',
   'an interactive agent sees its terminal and each new size',
   async () => {
-    await using screen = await openScreen();
+    await using screen = await openScreen(place.session);
     await screen.type(belayRun(), 'Enter');
     await screen.waitFor(/^size 30 100$/m);
     await screen.resize(120, 40);
@@ -107,7 +54,7 @@ verifies(
   'tty.interrupt',
   'Ctrl-C reaches an interactive agent, and Ctrl-Z suspends the run until `fg`',
   async () => {
-    await using screen = await openScreen();
+    await using screen = await openScreen(place.session);
     place.put('tick', '');
     await screen.type(belayRun(), 'Enter');
     await screen.waitFor(/^tick 3$/m);

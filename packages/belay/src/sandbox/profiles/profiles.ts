@@ -7,11 +7,15 @@ import { basename, join } from 'node:path';
 import { claude } from './claude.ts';
 import { codex } from './codex.ts';
 import { gemini } from './gemini.ts';
+import { chromium, containers } from './nested.ts';
 import { opencode } from './opencode.ts';
 import { pi } from './pi.ts';
 import type { HomeFile, Profile, ProfileFile } from './profile.ts';
 
-export const PROFILES: readonly Profile[] = [claude, codex, opencode, pi, gemini];
+export const PROFILES: readonly Profile[] = [
+  ...[claude, codex, opencode, pi, gemini],
+  ...[chromium, containers],
+];
 
 const MOST_BYTES = 256 * 1024;
 
