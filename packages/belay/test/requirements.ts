@@ -99,6 +99,10 @@ export const requirements = {
   'daemon.leaves': { behaviour: 'a daemon that a run started leaves after the last run' },
   'daemon.port-in-use': { behaviour: 'a proxy port that is taken is one clear line and exit 69' },
   'daemon.restart': { behaviour: 'a daemon restarts on the same ledger after SIGKILL' },
+  'home.no-links': {
+    behaviour:
+      "root follows no link that the daemon's user could have made, and obeys no path of its",
+  },
   'guard.sigstop': {
     behaviour: 'with the daemon stopped the agents freeze within 700 ms, and thaw with it',
   },

@@ -1,11 +1,12 @@
 // belay uninstall: ends the daemon and removes the state of this home.
 
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { connectControl } from '../control/client.ts';
 import { findHome } from '../control/home.ts';
 import { alive } from '../control/start-daemon.ts';
 import { BelayError } from '../core/errors.ts';
+import { removeTree } from '../sandbox/janitor.ts';
 import { printJson } from './output.ts';
 
 export function register(program: Command): void {
@@ -38,7 +39,7 @@ export function register(program: Command): void {
           },
         );
       }
-      rmSync(home.root, { recursive: true, force: true });
+      removeTree(home.root);
       say(home.root);
     });
 }

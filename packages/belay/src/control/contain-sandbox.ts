@@ -14,12 +14,12 @@ import { listenAsBait } from './bait.ts';
 import type { Client } from './client.ts';
 import type { Contained } from './contained.ts';
 import { GuardSeat } from './guard-seat.ts';
-import type { Home } from './home.ts';
+import { type Home, runFolder } from './home.ts';
 import { hostFacts } from './host-facts.ts';
 import type { OpenPaths } from './open-paths.ts';
 import type { OpenedRun } from './protocol.ts';
 import { type PublishedPort, publish } from './publish.ts';
-import { makeAgentHome, passSocket, type Workdir } from './workdir.ts';
+import { holdRunFolder, makeAgentHome, type Workdir } from './workdir.ts';
 
 export interface SandboxedRun {
   readonly home: Home;
@@ -40,12 +40,13 @@ export interface SandboxedRun {
 
 export async function containInSandbox(asked: SandboxedRun): Promise<Contained> {
   const { home, client, opened, workdir, target, say } = asked;
-  if (workdir.agent !== undefined) passSocket(opened.runDir, workdir.agent);
   const agentHome = makeAgentHome(home, opened, workdir);
   // By the name that the user gave: what it leads to may be called otherwise.
   const profile = profileOf(asked.command);
   if (profile?.says !== undefined) say(`belay: ${profile.says}`);
   await using stack = new AsyncDisposableStack();
+  const runDir = runFolder(home, opened.run);
+  if (workdir.agent !== undefined) stack.use(holdRunFolder(runDir, workdir.agent));
   const cgroups = makeCgroups(opened.run, asked.limits);
   stack.defer(() => removeCgroupsSoon(cgroups.join));
   // A listener on the loopback of the host, which nobody inside may reach.
@@ -56,8 +57,8 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
       cgroups,
       limits: asked.limits,
       run: opened.run,
-      runDir: opened.runDir,
-      trustDir: opened.trustDir,
+      runDir,
+      trustDir: home.trust,
       workdir: workdir.path,
       ...asked.named,
       repositories: asked.repositories,

@@ -171,7 +171,6 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     prepare: (request, id, notify) =>
       prepareRun({
         id,
-        runDir: join(home.run, id),
         request,
         notify,
         home,

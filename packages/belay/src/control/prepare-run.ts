@@ -24,7 +24,6 @@ import { createTally } from './tally.ts';
 
 export interface RunRequest {
   readonly id: RunId;
-  readonly runDir: string;
   readonly request: OpenRun;
   readonly notify: (notice: RunNotice) => void;
   readonly home: Home;
@@ -81,7 +80,6 @@ export function prepareRun(asked: RunRequest): DaemonRun {
       agent,
       environment,
       mode: grant.mode,
-      runDir: asked.runDir,
       trustDir: home.trust,
       variables: vault.placeholders(),
     },

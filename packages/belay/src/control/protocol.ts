@@ -49,7 +49,6 @@ export interface OpenedRun {
   readonly agent: string;
   readonly environment: string;
   readonly mode: 'live' | 'shadow';
-  readonly runDir: string;
   readonly trustDir: string;
   /** For an agent outside: the one way that it is meant to take, with what lets it in. */
   readonly proxy?: { readonly host: string; readonly port: number; readonly token: string };

@@ -3,7 +3,7 @@
 // user `belay`. It holds no secret and reads nothing but one line at a time from the daemon.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { BelayError, type ErrorCode } from '../core/errors.ts';
@@ -33,13 +33,15 @@ export interface SpawnerOptions {
 }
 
 const MOST_GUARDS_A_MINUTE = 20;
+const { O_WRONLY, O_APPEND, O_CREAT, O_NOFOLLOW } = constants;
+const APPEND = O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW;
 /** One background thread of the engine instead of four: less memory, and no slower. */
 const DAEMON_FLAGS = ['--v8-pool-size=1'];
 
 /** Resolves when the daemon has ended, with its exit status; rejects when it could not start. */
 export async function supervise(options: SpawnerOptions): Promise<number> {
   const { home, owner, lingerMs, proxyPort, onReady } = options;
-  const log = openSync(home.log, 'a', 0o600);
+  const log = openSync(home.log, APPEND, 0o600);
   const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', BELAY_HOME: home.root };
   let guard: ChildProcess | undefined;
   let started: number[] = [];

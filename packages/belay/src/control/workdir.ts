@@ -2,11 +2,11 @@
 // root, the handing over of the run's socket.
 
 import { createHash } from 'node:crypto';
-import { chmodSync, chownSync, lstatSync, mkdirSync, realpathSync, statSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { lchownSync, lstatSync, mkdirSync, realpathSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { asBelayError, BelayError } from '../core/errors.ts';
 import { fileId } from '../sandbox/inside.ts';
-import type { Home, Owner } from './home.ts';
+import { type Home, handOver, type Owner, ROOT } from './home.ts';
 import { holds, stateOf } from './open-paths.ts';
 import type { OpenedRun } from './protocol.ts';
 import { AGENT_USER, groupFor, systemUser } from './users.ts';
@@ -50,12 +50,22 @@ export function openWorkdir(named: string, home: Home): Workdir {
   return { path, id, agent: systemUser(AGENT_USER), idmap: true };
 }
 
-/** Root only: the run's socket is handed to the uid that the bridge gets. */
-export function passSocket(runDir: string, agent: Owner): void {
-  const socket = join(runDir, 'gw.sock');
-  if (!lstatSync(socket).isSocket()) throw new BelayError('ERR_HOME', `\`${socket}\` is no socket`);
-  chownSync(socket, agent.uid, agent.gid);
-  chmodSync(runDir, 0o711);
+/**
+ * Root only: holds the run's folder, in which nobody else then makes an entry, and passes its socket
+ * to the uid that the bridge gets. What is returned gives the folder back.
+ */
+export function holdRunFolder(path: string, agent: Owner): Disposable {
+  const { uid, gid } = lstatSync(path);
+  // Order: while the folder is not held, its owner may exchange what lies in it.
+  handOver(path, 0o711, ROOT);
+  const socket = join(path, 'gw.sock');
+  const found = lstatSync(socket);
+  // Another's socket may be linked there under this name.
+  if (!found.isSocket() || found.uid !== uid) {
+    throw new BelayError('ERR_HOME', `\`${socket}\` is not the daemon's socket`);
+  }
+  lchownSync(socket, agent.uid, agent.gid);
+  return { [Symbol.dispose]: () => handOver(path, 0o700, { uid, gid }) };
 }
 
 /**
@@ -76,7 +86,10 @@ export function makeAgentHome(
     key,
   ];
   const path = join(home.homes, [...parts, ...(owner === undefined ? [] : [owner.uid])].join('-'));
+  if (dirname(path) !== home.homes) {
+    throw new BelayError('ERR_HOME', `\`${agent}\` is not the name of an agent`);
+  }
   mkdirSync(path, { recursive: true, mode: 0o700 });
-  if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+  if (owner !== undefined) handOver(path, 0o700, owner);
   return path;
 }

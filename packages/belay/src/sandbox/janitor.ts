@@ -3,12 +3,14 @@
 // parent. A run whose launcher lives is not touched, and a placeholder that a living run relies on
 // stays: removing the name would take that run's mask away with it.
 
-import { readdirSync, rmSync, statSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, isRunId } from '../core/ids.ts';
 import { killCgroups, removeCgroups } from './cgroup.ts';
 import { removePlaceholders } from './masks.ts';
 import { isAlive, type RunOwner, readOwner } from './owner.ts';
+import { TOOL_ENV } from './tools.ts';
 
 /** A folder without an owner may be one whose launcher is about to write it. */
 const UNOWNED_MS = 10 * 60_000;
@@ -31,13 +33,18 @@ export function janitor(runsDir: string, clock: Clock): readonly string[] {
     }
     // CRASH: the owner file goes with the folder, so an interrupted removal is repeated.
     try {
-      rmSync(folder, { recursive: true, force: true });
+      removeTree(folder);
       removed.push(name);
     } catch {
       // Another user's: theirs to remove.
     }
   }
   return removed;
+}
+
+/** Goes from descriptor to descriptor, which Node's own does not: its owner may put a link in it. */
+export function removeTree(path: string): void {
+  execFileSync('rm', ['-rf', '--', path], { env: TOOL_ENV, stdio: ['ignore', 'ignore', 'pipe'] });
 }
 
 /** Placeholders that living runs other than `except` rely on. */
