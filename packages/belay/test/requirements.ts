@@ -84,7 +84,8 @@ export const requirements = {
   'gw.proxy-407': { behaviour: 'the explicit proxy asks for credentials with 407' },
   'gw.deny-inside-tls': { behaviour: 'a denied host is told 403 inside finished TLS' },
   'gw.ssrf': {
-    behaviour: 'loopback, private, link-local and metadata addresses are refused unless declared',
+    behaviour:
+      "loopback, private, link-local, metadata and the host's own addresses are refused unless declared",
   },
   'gw.pinned-address': { behaviour: 'the address that was checked is the address that is dialled' },
   'gw.abort-during-commit': {

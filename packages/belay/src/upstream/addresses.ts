@@ -1,5 +1,5 @@
-// Which addresses an agent may never reach unless the configuration declares them: this host, its
-// networks, cloud metadata, and every range that is not ordinary global unicast (IANA special
+// Which addresses an agent may never reach unless the configuration declares them, whatever the host
+// is called: loopback, private networks, cloud metadata, and every range that is not ordinary global unicast (IANA special
 // purpose registries, RFC 6890 and its successors). Forms that carry an IPv4 address inside an IPv6
 // one are refused whole, because what they reach depends on the host. What does not parse is refused.
 

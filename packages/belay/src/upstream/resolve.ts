@@ -1,11 +1,14 @@
 // From a name to addresses that may be dialled. Every address of an answer is checked, and one
 // refused address refuses the name: an answer that mixes public and private is an attack or a
-// mistake. What is returned here is what is dialled; nobody resolves again in between.
+// mistake. The host's own addresses are refused like its loopback; its neighbours' are not, because
+// a provider's network may hold the whole of a permitted service. What is returned here is what is
+// dialled; nobody resolves again in between.
 
 import { lookup } from 'node:dns/promises';
+import { networkInterfaces } from 'node:os';
 import type { Clock } from '../core/ids.ts';
 import { isAddress, type Target } from '../core/target.ts';
-import { refusedAddress } from './addresses.ts';
+import { parseAddress, refusedAddress } from './addresses.ts';
 import { failure, wordsFor } from './failure.ts';
 
 export type Resolve = (
@@ -14,16 +17,44 @@ export type Resolve = (
 
 export const systemResolve: Resolve = (host) => lookup(host, { all: true, order: 'verbatim' });
 
+/** The addresses of the host's interfaces. */
+export type OwnAddresses = () => readonly string[];
+
+export const hostAddresses: OwnAddresses = () =>
+  Object.values(networkInterfaces()).flatMap((found = []) => found.map(({ address }) => address));
+
 /** Checked addresses of a target; rejects with ERR_ADDRESS. */
 export type Lookup = (target: Target) => Promise<readonly string[]>;
 
-/** Connections that open together share one query; an answer is used for at most `ttlMs`. */
+/**
+ * Connections that open together share one query; an answer, and what the host calls its own, are
+ * used for at most `ttlMs`.
+ */
 export function createLookup(
   resolve: Resolve,
+  ownAddresses: OwnAddresses,
   clock: Clock,
   { ttlMs, maxNames }: { readonly ttlMs: number; readonly maxNames: number },
 ): Lookup {
   const answers = new Map<string, { readonly until: number; readonly found: Promise<string[]> }>();
+  let own = new Set<string>();
+  let ownUntil = Number.NEGATIVE_INFINITY;
+
+  function isOwn(address: string): boolean {
+    const now = clock();
+    if (now >= ownUntil) {
+      own = new Set(ownAddresses().map(wordsOf));
+      ownUntil = now + ttlMs;
+    }
+    return own.has(wordsOf(address));
+  }
+
+  function checked(host: string, address: string): string {
+    const why = refusedAddress(address) ?? (isOwn(address) ? "the host's own" : undefined);
+    if (why === undefined) return address;
+    const what = host === address ? `\`${host}\`` : `\`${host}\` resolves to \`${address}\`, which`;
+    throw failure('address.refused', `${what} is refused: ${why}; declare it under upstreams`);
+  }
 
   async function query(host: string): Promise<string[]> {
     let found: readonly { readonly address: string }[];
@@ -55,9 +86,7 @@ export function createLookup(
   };
 }
 
-function checked(host: string, address: string): string {
-  const why = refusedAddress(address);
-  if (why === undefined) return address;
-  const what = host === address ? `\`${host}\`` : `\`${host}\` resolves to \`${address}\`, which`;
-  throw failure('address.refused', `${what} is refused: ${why}; declare it under upstreams`);
+/** One address may be written in several ways. */
+function wordsOf(address: string): string {
+  return String(parseAddress(address));
 }

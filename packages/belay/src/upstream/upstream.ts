@@ -18,7 +18,13 @@ import {
   type SendResult,
   type UpstreamRequest,
 } from './request.ts';
-import { createLookup, type Resolve, systemResolve } from './resolve.ts';
+import {
+  createLookup,
+  hostAddresses,
+  type OwnAddresses,
+  type Resolve,
+  systemResolve,
+} from './resolve.ts';
 
 /** What a run's configuration declares. */
 export type Declared = DeclaredUpstreams;
@@ -27,6 +33,7 @@ export interface UpstreamOptions {
   /** Milliseconds; only differences matter. */
   readonly clock?: Clock;
   readonly resolve?: Resolve;
+  readonly ownAddresses?: OwnAddresses;
   readonly dial?: Dial;
   /** Per address that is tried, and again for the TLS handshake. */
   readonly connectTimeoutMs?: number;
@@ -39,7 +46,7 @@ export interface UpstreamOptions {
   readonly maxInFlight?: number;
   readonly maxPools?: number;
   readonly idlePoolMs?: number;
-  /** How long one answer of the resolver serves new connections. */
+  /** How long one answer of the resolver, or of the host about itself, serves new connections. */
   readonly resolveTtlMs?: number;
 }
 
@@ -60,6 +67,7 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
   const {
     clock = () => performance.now(),
     resolve = systemResolve,
+    ownAddresses = hostAddresses,
     dial = tcpDial,
     connectTimeoutMs = 10_000,
     headersTimeoutMs = 600_000,
@@ -70,7 +78,10 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
     idlePoolMs = 60_000,
     resolveTtlMs = 2_000,
   } = options;
-  const lookup = createLookup(resolve, clock, { ttlMs: resolveTtlMs, maxNames: 1024 });
+  const lookup = createLookup(resolve, ownAddresses, clock, {
+    ttlMs: resolveTtlMs,
+    maxNames: 1024,
+  });
   const entries = new Map<string, Entry>();
   const tags = new WeakMap<DeclaredUpstream, string>();
   let publicTrust: SecureContext | undefined;

@@ -3,6 +3,7 @@ import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { BelayError } from '../../../src/core/errors.ts';
 import { createAuthority } from '../../../src/gateway/listen/x509.ts';
+import { hostAddresses } from '../../../src/upstream/resolve.ts';
 import { createUpstream } from '../../../src/upstream/upstream.ts';
 import { verifies } from '../../verifies.ts';
 import {
@@ -43,6 +44,50 @@ verifies('gw.ssrf', 'a name that resolves to any refused address is not dialled'
   const empty = await upstream.send(request(target('http', 'none.example'), NOTHING_DECLARED));
   expect(empty).toMatchObject({ kind: 'failed', code: 'address.unresolved' });
   expect(dialled).toEqual([]);
+});
+
+verifies(
+  'gw.ssrf',
+  "the host's own public addresses are refused, by name and as such, as soon as it has them",
+  async () => {
+    const dialled: string[] = [];
+    let own = ['93.184.216.34'];
+    let nowMs = 0;
+    await using origin = await startOrigin((_q, reply) => reply.end('ok'));
+    await using upstream = createUpstream({
+      clock: () => nowMs,
+      resolveTtlMs: 1000,
+      resolve: async () =>
+        ['93.184.216.35', '2606:4700::1'].map((address) => ({ address, family: 0 })),
+      ownAddresses: () => own,
+      dial: (address) => {
+        dialled.push(address);
+        return netConnect({ host: '127.0.0.1', port: origin.port });
+      },
+    });
+    const refused = {
+      code: 'address.refused',
+      reason: expect.stringContaining("the host's own; declare it under upstreams"),
+    };
+    const send = (host: string, declared = NOTHING_DECLARED) =>
+      upstream.send(request(target('http', host), declared));
+    expect(await send('93.184.216.34')).toMatchObject(refused);
+    // A neighbour of the host is none of its own.
+    await readAll(expectResponse(await send('one.example')));
+    expect(dialled).toEqual(['93.184.216.35']);
+
+    own = ['93.184.216.34', '2606:4700:0:0::1', 'fe80::1%eth0'];
+    nowMs += 1000;
+    expect(await send('two.example')).toMatchObject(refused);
+    expect(await send('2606:4700::1')).toMatchObject(refused);
+    const declared = declare(origin.port, 'two.example');
+    await readAll(expectResponse(await send('two.example', declared)));
+    expect(dialled).toEqual(['93.184.216.35', '127.0.0.1']);
+  },
+);
+
+verifies('gw.ssrf', 'what the host calls its own is what its interfaces have', () => {
+  expect(hostAddresses()).toContain('127.0.0.1');
 });
 
 verifies(
