@@ -22,7 +22,23 @@ export interface ProbeCheck {
 }
 
 /** Of each kind; more of the same would only take time. */
-const MOST_MASKED = 8;
+const MOST_MASKED = 16;
+
+/** Tried before other protected names, of the workspace and of one repository in it. */
+const FIRST = ['.git/hooks', '.git/config', '.git', 'belay.jsonc', 'policies', '.mcp.json'];
+
+/** What every list has to hold, and what each kind of line adds to it. */
+const ALWAYS = [
+  ...['no-new-privileges', 'filter', 'capabilities', 'uid0', 'mount', 'user-namespace', 'ptrace'],
+  ...['core-pattern', 'set-uid', 'processes', 'environment', 'packet-socket', 'vsock'],
+];
+const ASKED: Readonly<Record<string, string>> = {
+  loopback: 'loopback',
+  socket: 'sockets',
+  folder: 'protected-names',
+  file: 'protected-names',
+  secret: 'secret-files',
+};
 
 /** What the probe is to try, as lines `KIND VALUE`. */
 export function probeText(
@@ -30,14 +46,23 @@ export function probeText(
   masks: MaskPlan,
   variables: readonly string[],
 ): string {
-  const masked = masks.readOnly
-    .filter((path) => !path.includes('\n'))
+  const paths = masks.readOnly.filter((path) => !path.includes('\n'));
+  const first = FIRST.flatMap((name) => {
+    const named = paths.filter((path) => path.endsWith(`/${name}`));
+    return [...named.slice(0, 1), ...named.slice(-1)];
+  });
+  const masked = [...new Set([...first, ...paths])]
     .slice(0, MOST_MASKED)
     .map((path) => `${isFolder(path, masks) ? 'folder' : 'file'} ${path}`);
+  const secrets = masks.shown
+    .filter(({ path }) => !path.includes('\n'))
+    .slice(0, MOST_MASKED)
+    .map(({ path, content }) => `secret ${sumOf(content)} ${path}`);
   const lines = [
     `loopback ${targets.loopbackPort}`,
     ...targets.sockets.map((path) => `socket ${path}`),
     ...masked,
+    ...secrets,
     ...variables.map((name) => `variable ${name}`),
   ];
   return lines.join('\n');
@@ -50,8 +75,16 @@ function isFolder(path: string, { placeholders }: MaskPlan): boolean {
   return lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
-/** Lines of the gate: `+ID` held, `-ID WHY` did not. Throws ERR_SANDBOX when one did not, or none came. */
-export function parseProbe(said: string): readonly ProbeCheck[] {
+/** Of the bytes, as Perl counts them: tells what we put there from what lies below it. */
+function sumOf(content: string): number {
+  return Buffer.from(content).reduce((sum, byte) => sum + byte, 0);
+}
+
+/**
+ * Lines of the gate: `+ID` held, `-ID WHY` did not. Throws ERR_SANDBOX when one did not, or when the
+ * gate said less than what it was asked.
+ */
+export function parseProbe(said: string, asked: string): readonly ProbeCheck[] {
   const checks = said
     .split('\n')
     .filter((line) => /^[+-]/.test(line))
@@ -59,15 +92,18 @@ export function parseProbe(said: string): readonly ProbeCheck[] {
       const [id = '', ...why] = line.slice(1).split(' ');
       return { id, held: line.startsWith('+'), why: why.join(' ') };
     });
+  const kinds = asked.split('\n').map((line) => line.slice(0, line.indexOf(' ')));
+  const expected = new Set([...ALWAYS, ...kinds.flatMap((kind) => ASKED[kind] ?? [])]);
   const failed = checks.filter(({ held }) => !held);
-  if (checks.length === 0 || failed.length > 0) {
+  const unsaid = [...expected].filter((wanted) => !checks.some(({ id }) => id === wanted));
+  if (failed.length > 0 || unsaid.length > 0) {
     const what = failed
       .map(({ id, why }) => `\`${id}\`${why === '' ? '' : ` (${why})`}`)
       .join(', ');
     throw new BelayError(
       'ERR_SANDBOX',
-      checks.length === 0
-        ? 'the sandbox was not probed'
+      failed.length === 0
+        ? `the sandbox was not probed for \`${unsaid.join('`, `')}\``
         : `the sandbox does not hold on this host: ${what}`,
       { hint: '`belay doctor` looks at the host; please report this with its output' },
     );
@@ -104,7 +140,7 @@ sub probe {
   my @others = grep { /^[0-9]+$/ } readdir $processes;
   $check->('processes', @others <= 3, scalar(@others) . ' are visible');
   my %known = map { $_ => 1 } qw(PWD SHLVL OLDPWD _);
-  my ($folders, $files, $sockets) = (0, 0, 0);
+  my ($names, $secrets, $sockets) = (0, 0, 0);
   for (@_) {
     my ($kind, $value) = split / /, $_, 2;
     if ($kind eq 'variable') { $known{$value} = 1 }
@@ -119,18 +155,28 @@ sub probe {
       if (sysopen my $f, "$value/.belay-probe", O_WRONLY | O_CREAT | O_EXCL, 0600) {
         unlink "$value/.belay-probe";
         $check->('protected', 0, "$value can be written");
-      } else { $folders++ }
+      } elsif ($!{ENOENT}) { $check->('protected', 0, "$value is not there") }
+      $names++;
     } elsif ($kind eq 'file') {
       if (sysopen my $f, $value, O_WRONLY | O_APPEND | O_NONBLOCK) { $check->('protected', 0, "$value can be written") }
-      else { $files++ }
+      elsif ($!{ENOENT}) { $check->('protected', 0, "$value is not there") }
+      $names++;
+    } elsif ($kind eq 'secret') {
+      my ($sum, $path) = split / /, $value, 2;
+      my $shown = '';
+      if (sysopen(my $f, $path, O_RDONLY | O_NONBLOCK) && -f $path) { local $/; $shown = unpack '%32C*', <$f> // '' }
+      $check->('secret', 0, "$path shows what it holds") if $shown ne $sum;
+      $check->('secret', 0, "$path can be written") if sysopen my $f, $path, O_WRONLY | O_APPEND | O_NONBLOCK;
+      $secrets++;
     }
   }
   $check->('sockets', 1, '') if $sockets;
-  $check->('protected-names', 1, '') if $folders + $files;
+  $check->('protected-names', 1, '') if $names;
+  $check->('secret-files', 1, '') if $secrets;
   my @strange = grep { !$known{$_} } keys %ENV;
   $check->('environment', !@strange, join ' ', map { s/[^A-Za-z0-9_]/?/gr } @strange);
-  socket(my $packet, 17, 3, 0) and $check->('packet-socket', 0, 'was made');
-  socket(my $vsock, 40, 1, 0) and $check->('vsock', 0, 'was made');
+  $check->('packet-socket', !socket(my $packet, 17, 3, 0), 'was made');
+  $check->('vsock', !socket(my $vsock, 40, 1, 0), 'was made');
   return @said;
 }
 `;

@@ -131,7 +131,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         exited.then(settle(() => reject(hostFailure('the sandbox could not be built', said))));
       });
     });
-    const probed = options.probe === undefined ? [] : parseProbe(told);
+    const probed = options.probe === undefined ? [] : parseProbe(told, options.probe);
     return {
       childPid: firstOf(status.child()),
       probed,

@@ -23,7 +23,10 @@ const CHECKS = [
   'loopback',
   'sockets',
   'protected-names',
+  'secret-files',
   'environment',
+  'packet-socket',
+  'vsock',
 ];
 
 verifies(
@@ -33,6 +36,7 @@ verifies(
     await using upstream = await startUpstream(['api.example']);
     await using place = await openPlace({ upstreams: { 'api.example': upstream } });
     const { session } = place;
+    place.put('.env', 'KEY=value\n');
     const get = ['curl', '-s', '-m', '10', 'https://api.example/'];
     const run = await place.run(['--allow', 'api.example'], get);
     expect(run.status, run.stderr).toBe(0);
