@@ -49,7 +49,8 @@ export const requirements = {
   // monitor
   'monitor.steps': { behaviour: 'a call passes the ten steps in their order' },
   'monitor.stop-again': {
-    behaviour: 'a stop that lands while the intent is written keeps the call from leaving (I4)',
+    behaviour:
+      'a stop that lands before the first byte is sent keeps the call from leaving, later it breaks it off (I4)',
   },
   'monitor.default-deny': { behaviour: 'what no policy permits is denied' },
   'shadow.writes-refused': {

@@ -78,7 +78,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     clock,
     observe: feed.stir,
     carry: {
-      live: (call, run) => {
+      live: (call, run, stopped) => {
         const { grant, declared, plain } = run as DaemonRun;
         const { target } = call;
         return upstream.send({
@@ -89,6 +89,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
           headers: call.headers,
           body: call.body,
           signal: call.signal,
+          stopped,
           declared,
         });
       },

@@ -28,6 +28,8 @@ export interface MeterParts {
 }
 
 export interface Meter {
+  /** What has stopped the run since step 7. */
+  stopped(): BelayError | undefined;
   /** The request's body, metered when it is streamed. */
   request(body: CallBody): CallBody;
   /** The response, metered; its end is the call's end. */
@@ -107,6 +109,8 @@ export function meter(parts: MeterParts): Meter {
   }
 
   return {
+    stopped,
+
     request(body) {
       if (body.kind !== 'streamed') return body;
       sentHash = createHash('sha256');

@@ -5,7 +5,7 @@
 import { reserve } from '../budget/budgets.ts';
 import type { Call, Mode, Response, Result } from '../core/call.ts';
 import type { Intent } from '../core/entry.ts';
-import { reasonOf } from '../core/errors.ts';
+import { type BelayError, reasonOf } from '../core/errors.ts';
 import type { Clock, RunId } from '../core/ids.ts';
 import type { Denial, DenyCode, Hold, Step } from '../core/verdict.ts';
 import type { Runs } from '../identity/runs.ts';
@@ -14,8 +14,15 @@ import type { Stops, StopView } from '../stop/stops.ts';
 import { type Classified, headOf, type MonitoredRun, UNCLASSIFIED } from './facts.ts';
 import { meter } from './meter.ts';
 
-/** Carries a permitted call out. A failure is a value: the intent is already written. */
-export type Carry = (call: Call, run: MonitoredRun) => Promise<Response | Failure>;
+/**
+ * Carries a permitted call out, unless `stopped` answers once nothing but the sending is left. A
+ * failure is a value: the intent is already written.
+ */
+export type Carry = (
+  call: Call,
+  run: MonitoredRun,
+  stopped: () => BelayError | undefined,
+) => Promise<Response | Failure>;
 export interface Failure {
   readonly kind: 'failed';
   readonly code: DenyCode;
@@ -96,7 +103,7 @@ export function createMonitor(parts: MonitorParts): Monitor {
     // 8 carry out: with the credential in, through the one door.
     observe(call.run, 'permitted');
     const outward: Call = { ...call, headers, body: settle.request(call.body) };
-    const answer = await carry.live(outward, run);
+    const answer = await carry.live(outward, run, settle.stopped);
     if (answer.kind === 'failed') return settle.refused(failed(answer));
     // 9 settle and 10 observe: when the last byte has passed, or when the flow breaks.
     return settle.response(answer);
@@ -133,6 +140,12 @@ export function createMonitor(parts: MonitorParts): Monitor {
   return { perform };
 }
 
+const STOPPED = 'this run has been stopped';
+const REFUSED: Partial<Record<DenyCode, string>> = {
+  'address.refused': 'this address is refused',
+  stopped: STOPPED,
+};
+
 /** INVARIANT: I6: in shadow mode only reads and model calls leave. */
 function inert(mode: Mode, classified: Classified): boolean {
   return mode === 'shadow' && classified.effect !== 'read' && classified.kind !== 'llm';
@@ -146,7 +159,7 @@ function stopped(step: Step, view: StopView): Denial {
   if (view.cause === 'guard') {
     return deny(step, 'guard.lost', view.reason, 503, 'calls are suspended');
   }
-  return deny(step, 'stopped', `${view.state}: ${view.reason}`, 403, 'this run has been stopped');
+  return deny(step, 'stopped', `${view.state}: ${view.reason}`, 403, STOPPED);
 }
 
 function held(call: Call, hold: Hold): Denial {
@@ -173,7 +186,7 @@ function gone(): Denial {
 }
 
 function failed({ code, reason }: Failure): Denial {
-  const refused = code === 'address.refused';
-  const message = refused ? 'this address is refused' : 'the upstream could not be reached';
-  return deny('carry out', code, reason, refused ? 403 : 502, message);
+  const refusal = REFUSED[code];
+  const message = refusal ?? 'the upstream could not be reached';
+  return deny('carry out', code, reason, refusal === undefined ? 502 : 403, message);
 }

@@ -19,7 +19,7 @@ export function exchange(
   request: UpstreamRequest,
   ended: () => void,
 ): Promise<SendResult> {
-  const { signal, target } = request;
+  const { signal, stopped, target } = request;
   return new Promise((resolve) => {
     let controller: Dispatcher.DispatchController | undefined;
     let sink: ByteSink | undefined;
@@ -103,8 +103,10 @@ export function exchange(
     const handler: Dispatcher.DispatchHandler = {
       onRequestStart(started) {
         controller = started;
-        // The client left while its request waited for a connection: nothing may be written now.
-        if (!open) started.abort(new BelayError('ERR_ABORTED', 'the client went away'));
+        // INVARIANT: I4: the client may have left, or a stop landed, while the request waited for its
+        // connection.
+        const why = open ? stopped() : new BelayError('ERR_ABORTED', 'the client went away');
+        if (why !== undefined) started.abort(why);
       },
       onResponseStart(current, status) {
         if (status < 200 || responded) return;

@@ -2,6 +2,7 @@
 // because the intent is already written and the monitor has to settle it.
 
 import type { CallBody, Headers, Response } from '../core/call.ts';
+import type { BelayError } from '../core/errors.ts';
 import type { Target } from '../core/target.ts';
 import type { DenyCode } from '../core/verdict.ts';
 
@@ -26,6 +27,8 @@ export interface UpstreamRequest {
   readonly headers: Headers;
   readonly body: CallBody;
   readonly signal: AbortSignal;
+  /** Asked when a connection is ours, before the first byte: why nothing may be sent any more. */
+  readonly stopped: () => BelayError | undefined;
   readonly declared: DeclaredUpstreams;
 }
 

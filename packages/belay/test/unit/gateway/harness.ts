@@ -81,6 +81,7 @@ export function passThrough(
       headers: call.headers,
       body: call.body,
       signal: call.signal,
+      stopped: () => undefined,
       declared,
     });
     if (result.kind === 'response') return result;

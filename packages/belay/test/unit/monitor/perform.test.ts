@@ -114,9 +114,9 @@ function build(setting: Setting = {}) {
       },
     },
   });
-  const live: Carry = async (call, run) => {
+  const live: Carry = async (call, run, stopped) => {
     sent.push(call);
-    return setting.carry === undefined ? answer(['hello']) : setting.carry(call, run);
+    return setting.carry === undefined ? answer(['hello']) : setting.carry(call, run, stopped);
   };
   const monitor = createMonitor({
     runs,
@@ -253,6 +253,37 @@ verifies(
       held.resolve();
       expect(await drained).toBe('hello');
     }
+  },
+);
+
+verifies(
+  'monitor.stop-again',
+  'a stop that lands while the call waits to be sent is told to who would send it, and in the outcome',
+  async () => {
+    const waits = Promise.withResolvers<void>();
+    const heard: (string | undefined)[] = [];
+    const { monitor, id, stops, sent } = build({
+      async carry(_call, _run, stopped) {
+        heard.push(stopped()?.message);
+        await waits.promise;
+        const reason = stopped()?.message ?? 'nothing stopped it';
+        heard.push(reason);
+        return { kind: 'failed', code: 'stopped', reason };
+      },
+    });
+    const result = monitor.perform(call(id));
+    while (sent.length === 0) await setTimeout(1);
+    stops.set({ kind: 'run', name: id }, 'operator', 'quarantined', 'test');
+    waits.resolve();
+    const denied = await result;
+    expect(heard).toEqual([undefined, 'quarantined: test']);
+    expect(denied).toMatchObject({
+      denial: { code: 'stopped', told: { status: 403, message: 'this run has been stopped' } },
+    });
+    expect((await entries()).at(-1)).toMatchObject({
+      type: 'outcome',
+      error: { code: 'stopped', reason: 'quarantined: test' },
+    });
   },
 );
 

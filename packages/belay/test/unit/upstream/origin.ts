@@ -77,6 +77,7 @@ export function request(
     headers: [],
     body: { kind: 'none' },
     signal: new AbortController().signal,
+    stopped: () => undefined,
     declared,
     ...more,
   };

@@ -1,6 +1,7 @@
 import { createServer, connect as netConnect, type Server, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
+import type { CallBody } from '../../../src/core/call.ts';
 import { BelayError } from '../../../src/core/errors.ts';
 import { createAuthority } from '../../../src/gateway/listen/x509.ts';
 import { hostAddresses } from '../../../src/upstream/resolve.ts';
@@ -383,6 +384,44 @@ test('a body that breaks off on our side breaks the request, with its reason', a
   await until('the origin sees the end', () => ends.length === 1);
   expect(ends).toEqual([false]);
 });
+
+verifies(
+  'monitor.stop-again',
+  'a call that waits for a connection when a stop lands is not sent, and the next one is',
+  async () => {
+    const seen: string[] = [];
+    const release = Promise.withResolvers<void>();
+    await using origin = await startOrigin((asked, reply) => {
+      seen.push(asked.url ?? '');
+      if (asked.url === '/first') void release.promise.then(() => reply.end('late'));
+      else reply.end('ok');
+    });
+    await using upstream = createUpstream({ maxConnections: 1 });
+    let stop: BelayError | undefined;
+    const send = (pathAndQuery: string, body: CallBody = { kind: 'none' }, method = 'GET') => {
+      const declared = declare(origin.port, 'q.example');
+      const stopped = () => stop;
+      return upstream.send(
+        request(target('http', 'q.example'), declared, { pathAndQuery, method, body, stopped }),
+      );
+    };
+    const first = send('/first');
+    await until('the first has arrived', () => seen.length === 1);
+    const waiting = [
+      send('/waits'),
+      send('/with-body', { kind: 'buffered', bytes: Buffer.from('x'), sha256: '' }, 'POST'),
+    ];
+    stop = new BelayError('ERR_STOPPED', 'quarantined: test');
+    release.resolve();
+    expect((await readAll(expectResponse(await first))).toString()).toBe('late');
+    const stopped = { kind: 'failed', code: 'stopped', reason: 'quarantined: test' };
+    expect(await Promise.all(waiting)).toEqual([stopped, stopped]);
+    stop = undefined;
+    expect((await readAll(expectResponse(await send('/after')))).toString()).toBe('ok');
+    expect(seen).toEqual(['/first', '/after']);
+    expect(upstream.stats().inFlight).toBe(0);
+  },
+);
 
 verifies('gw.streaming', 'an upstream waits while the sink asks it to', async () => {
   const total = 32 << 20;
