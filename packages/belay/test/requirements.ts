@@ -63,7 +63,7 @@ export const requirements = {
   'identity.grant-expiry': { behaviour: 'an expired grant permits nothing' },
   'identity.under-review': { behaviour: 'a grant under review permits nothing live' },
   'vault.injected': {
-    behaviour: 'the real key is injected on its environment, host, method and path only',
+    behaviour: 'the real key is injected on its environment, host, port, method and path only',
   },
   'vault.never-inside': { behaviour: 'the real key is nowhere inside the sandbox (I5)' },
   'vault.cross-host': { behaviour: 'a placeholder sent to another host is never replaced' },

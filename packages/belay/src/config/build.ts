@@ -233,12 +233,17 @@ function buildCredential(
   if (raw.format.split('{}').length !== 2 || !/^[\x20-\x7e]+$/.test(raw.format)) {
     report([...path, 'format'], '`format` must hold `{}` exactly once', 'write it as `Bearer {}`');
   }
+  const [, named = raw.host, port = '443'] = HOST_PORT.exec(raw.host) ?? [];
+  if (!isPort(Number(port))) {
+    report([...path, 'host'], `\`${printable(raw.host)}\` has a port outside 1 to 65535`);
+  }
   return {
     name,
     origin: document.origin(path),
     from: from ?? { kind: 'env', name: '' },
     environment: raw.environment,
-    host: hostAt(report, [...path, 'host'], raw.host) ?? ('' as Host),
+    host: hostAt(report, [...path, 'host'], named) ?? ('' as Host),
+    port: Number(port),
     methods: raw.methods,
     paths: raw.paths,
     allowsPath: anyPath(raw.paths),
@@ -277,15 +282,11 @@ function buildUpstream(
   raw: RawUpstream,
 ): UpstreamConfig | undefined {
   const host = hostAt(report, path, text);
-  const parts = /^(\[[^\]]+\]|[^:]+):(\d{1,5})$/.exec(raw.address);
+  const parts = HOST_PORT.exec(raw.address);
   const address =
     parts?.[1] === undefined ? undefined : hostAt(report, [...path, 'address'], parts[1]);
   const port = Number(parts?.[2]);
-  if (
-    parts === null ||
-    (address !== undefined && !isAddress(address)) ||
-    !(port >= 1 && port <= 65_535)
-  ) {
+  if (parts === null || (address !== undefined && !isAddress(address)) || !isPort(port)) {
     report(
       [...path, 'address'],
       `\`${printable(raw.address)}\` is not an address and a port`,
@@ -304,6 +305,12 @@ function buildUpstream(
   if (ca !== undefined) checkFilePath(report, [...path, 'tls', 'ca'], ca);
   if (host === undefined || address === undefined) return undefined;
   return { host, address, port, scheme, ...(ca === undefined ? {} : { authorityFile: ca }) };
+}
+
+const HOST_PORT = /^(\[[^\]]+\]|[^:]+):(\d{1,5})$/;
+
+function isPort(port: number): boolean {
+  return port >= 1 && port <= 65_535;
 }
 
 function checkFilePath(report: Report, path: Path, text: string): void {

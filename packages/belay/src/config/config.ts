@@ -46,6 +46,7 @@ export interface CredentialConfig {
   readonly from: SecretSource;
   readonly environment: string;
   readonly host: Host;
+  readonly port: number;
   /** Upper case. */
   readonly methods: readonly string[];
   readonly paths: readonly string[];

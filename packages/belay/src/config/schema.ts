@@ -43,7 +43,7 @@ const grant = z.strictObject({
 const credential = z.strictObject({
   from: z.string().describe('env:NAME or file:PATH; the value itself is never written here'),
   environment: name.describe('the only environment in which it is used'),
-  host: z.string().describe('the only host that receives it'),
+  host: z.string().describe('the only host that receives it, on port 443 or as HOST:PORT'),
   methods: z.array(z.string()).min(1).describe('the methods that it is sent with'),
   paths: z.array(z.string()).min(1).describe('path patterns: * within a segment, ** across'),
   header: z.string().describe('the header that holds it'),

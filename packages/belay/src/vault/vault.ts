@@ -1,6 +1,6 @@
 // Credentials. The real value lives here and nowhere else; the agent holds a placeholder that is
 // worthless anywhere. INVARIANT: I5: a value leaves the vault only inside the headers of a call to
-// the environment, host, method and path that the credential is bound to.
+// the environment, host, port, method and path that the credential is bound to.
 
 import type { Call, Headers } from '../core/call.ts';
 import type { Random } from '../core/ids.ts';
@@ -10,6 +10,8 @@ export interface CredentialSpec {
   readonly name: string;
   readonly environment: string;
   readonly host: Host;
+  /** That the agent asks for, wherever the upstream really is. */
+  readonly port: number;
   /** Upper case. */
   readonly methods: readonly string[];
   /** Matches a normalised path. */
@@ -64,6 +66,7 @@ export function createVault(
         (credential) =>
           credential.environment === environment &&
           credential.host === call.target.host &&
+          credential.port === call.target.port &&
           call.target.scheme === 'https' &&
           credential.methods.includes(call.method) &&
           credential.allowsPath(call.path),

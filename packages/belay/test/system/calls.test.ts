@@ -115,12 +115,13 @@ function past(path: string): Promise<void> {
 
 verifies(
   ['vault.injected', 'vault.cross-host'],
-  'the real key goes to its host, method and path, and a placeholder stays one elsewhere',
+  'the real key goes to its host, port, method and path, and a placeholder stays one elsewhere',
   async () => {
     const { results, run } = await place.attempt(
-      ['--allow', 'api.example', '--allow', 'other.example'],
+      ['--allow', 'api.example', '--allow', 'api.example:8443', '--allow', 'other.example'],
       [
         ['request', 'https://api.example/v1/bound', { headers: BEARER }],
+        ['request', 'https://api.example:8443/v1/bound', { headers: BEARER }],
         ['request', 'https://api.example/v1/unasked'],
         ['request', 'https://api.example/elsewhere', { headers: BEARER }],
         ['request', 'https://api.example/v1/method', { method: 'PUT', headers: BEARER }],
@@ -136,6 +137,7 @@ verifies(
       upstream.arrivals.map(({ host, url, headers }) => [`${host}${url}`, headers.authorization]),
     );
     expect(seen.get('api.example/v1/bound')).toBe(`Bearer ${API_KEY}`);
+    expect(seen.get('api.example:8443/v1/bound')).toBe(`Bearer ${placeholder}`);
     for (const [what, header] of seen) {
       if (what.startsWith('api.example/v1/bound') || what === 'api.example/v1/unasked') continue;
       expect(header ?? '', what).not.toContain(API_KEY);

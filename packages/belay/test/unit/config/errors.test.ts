@@ -127,6 +127,12 @@ const ROWS: readonly Row[] = [
   { from: '"POST"', to: '"post"', at: '21:19', says: /`post` is not a method/, hint: /`POST`/ },
   { from: '"/v1/**"', to: '"v1/**"', at: '22:17', says: /starts with `\/`/ },
   { from: '      "header": "x-api-key",\n', to: '', at: '17:18', says: /header` is missing/ },
+  {
+    from: '"api.anthropic.com"',
+    to: '"api.anthropic.com:0"',
+    at: '20:15',
+    says: /has a port outside 1 to/,
+  },
   { from: '"x-api-key"', to: '"Content-Length"', at: '23:17', says: /cannot hold a credential/ },
   {
     from: '127.0.0.1:4001',

@@ -50,6 +50,22 @@ verifies(
   },
 );
 
+verifies(
+  'vault.injected',
+  'a credential is bound to port 443, or to the one that its host names',
+  () => {
+    const hosts = { 'x.example': 443, 'x.example:8443': 8443, '[2606:4700::1]:8443': 8443 };
+    for (const [host, port] of Object.entries(hosts)) {
+      const { credentials } = parseConfig(
+        WITH_CA.replaceAll('"host": "x.example"', `"host": "${host}"`),
+        'f',
+      );
+      expect(credentials.map((credential) => credential.port)).toEqual([port, port]);
+      expect(credentials[0]?.host).toBe(host.replace(/:8443$/, '').replace(/[[\]]/g, ''));
+    }
+  },
+);
+
 verifies('config.errors', 'a bundle whose content was changed is refused', () => {
   const bundle = loadBundle(directory);
   expect(parseBundle(bundle).grants).toEqual([]);

@@ -76,6 +76,7 @@ function build(setting: Setting = {}) {
           name: 'key',
           environment: 'dev',
           host: parseHost('api.example'),
+          port: 443,
           methods: ['GET', 'POST'],
           allowsPath: (path) => (setting.paths ?? ['/v1']).includes(path),
           header: 'x-api-key',
@@ -451,12 +452,13 @@ verifies(
 
 verifies(
   'vault.cross-host',
-  'no other host, path, method, environment or scheme gets the key',
+  'no other host, port, path, method, environment or scheme gets the key',
   async () => {
     const target = { scheme: 'https' as const, host: parseHost('api.example'), port: 443 };
     const strays: readonly Partial<Call>[] = [
       { target: { ...target, host: 'evil.example' as Host } },
-      { target: { ...target, scheme: 'http', port: 80 } },
+      { target: { ...target, scheme: 'http' } },
+      { target: { ...target, port: 8443 } },
       { path: '/v2' },
       { method: 'DELETE' },
     ];
