@@ -268,6 +268,9 @@ export const requirements = {
   'fsw.changes': {
     behaviour: 'a run ends with a list of what it changed that the host would execute',
   },
+  'fsw.new-repository': {
+    behaviour: 'a repository that a run makes is told at its end, with what it means',
+  },
   'fsw.allow-paths': {
     behaviour: '`--allow-read` and `--allow-write` open exactly that path, and are recorded',
   },

@@ -8,6 +8,7 @@ import type { RunSummary } from '../control/protocol.ts';
 import { parsePublished } from '../control/publish.ts';
 import { BelayError } from '../core/errors.ts';
 import { printable } from '../core/target.ts';
+import { meaningOf } from '../sandbox/changes.ts';
 import { bytes, milliseconds } from './output.ts';
 
 interface Options {
@@ -132,7 +133,8 @@ function summaryText(summary: RunSummary): string {
     );
   }
   for (const { path, how } of summary.changes.slice(0, MOST_CHANGES)) {
-    lines.push(`belay: ${how} ${printable(path)}, which others execute or obey`);
+    const meaning = meaningOf(path) ?? 'which others execute or obey';
+    lines.push(`belay: ${how} ${printable(path)}, ${meaning}`);
   }
   const more = summary.changes.length - MOST_CHANGES;
   if (more > 0) lines.push(`belay: and ${more} more such files; \`belay show ${run}\` lists them`);

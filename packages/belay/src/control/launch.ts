@@ -12,9 +12,10 @@ import { BelayError, reasonOf } from '../core/errors.ts';
 import { EXIT } from '../core/exit.ts';
 import { printable } from '../core/target.ts';
 import { DEFAULT_LIMITS, type Limits } from '../sandbox/cgroup.ts';
+import { type Change, changesBetween } from '../sandbox/changes.ts';
 import { type CommandBinds, commandBinds } from '../sandbox/command.ts';
 import type { SandboxEnd } from '../sandbox/start.ts';
-import { type Change, changesBetween, type Survey, surveyWorkspace } from '../sandbox/survey.ts';
+import { type Survey, surveyWorkspace } from '../sandbox/survey.ts';
 import { containExternally } from './contain-external.ts';
 import { containInSandbox } from './contain-sandbox.ts';
 import type { Contained } from './contained.ts';
@@ -196,7 +197,9 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
     if (signals.status() !== undefined) return { status, summary: closed };
     throw error;
   }
-  const changes = changesBetween(before, surveyWorkspace(workdir.path)).slice(0, MOST_CHANGES);
+  const after = surveyWorkspace(workdir.path);
+  if (!after.whole) say('belay: warning: not every folder was searched for what the run changed');
+  const changes = changesBetween(before, after).slice(0, MOST_CHANGES);
   const summary = await close(end.status, end.message ?? end.reason, changes);
   return { status: end.status, summary };
 }

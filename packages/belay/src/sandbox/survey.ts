@@ -1,6 +1,7 @@
 // One bounded look at a workspace: which repositories lie in it, and which of its files someone else
-// would run or obey. Taken again at the end of a run, it tells what changed. Links are not followed,
-// nothing is opened, and an agent cannot forge what is compared: a file's inode and change time.
+// would run or obey. Taken again at the end of a run, it tells what changed, new repositories among
+// it. Links are not followed, nothing is opened, and an agent cannot forge what is compared: a file's
+// inode and change time.
 
 import { type BigIntStats, type Dirent, lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,6 +13,8 @@ export interface Survey {
   readonly executed: ReadonlyMap<string, string>;
   /** Folders that there was no time to look into, and repositories beyond the bounds. */
   readonly unwalked: number;
+  /** Whether no folder was left out, and no file of those above. */
+  readonly whole: boolean;
 }
 
 export interface SurveyBounds {
@@ -74,6 +77,10 @@ const EXECUTED = new Set([
 ]);
 const EXECUTED_ENDINGS =
   /(?:^|[./-])config\.(?:js|cjs|mjs|ts|cts|mts)$|\.(?:sh|mk|gradle|ps1|bat|cmd)$/;
+/** In a git folder: what names programs that git runs, or another folder with such settings. */
+const GIT_SETTINGS = [
+  ...['config', 'config.worktree', 'commondir', 'info/attributes', 'rebase-merge/git-rebase-todo'],
+];
 /** Looked into last: large, and seldom of interest. */
 const LAST = new Set(['node_modules', '.venv', 'venv', 'target', 'vendor', '.cache']);
 
@@ -86,7 +93,9 @@ export function surveyWorkspace(workdir: string, bounds: SurveyBounds = BOUNDS):
   first.add('');
   let entries = 0;
   let ancestors = 0;
+  let closed = 0;
   let beyond = 0;
+  let full = false;
   const late = (): boolean => entries >= bounds.entries || performance.now() > until;
 
   const look = (folder: string, deeper: Queue): void => {
@@ -94,16 +103,21 @@ export function surveyWorkspace(workdir: string, bounds: SurveyBounds = BOUNDS):
     try {
       found = readdirSync(join(workdir, folder), { withFileTypes: true });
     } catch (error) {
-      if (mayBeOpened(join(workdir, folder), error)) beyond += 1;
+      if (mayBeOpened(join(workdir, folder), error)) closed += 1;
       return;
     }
     entries += found.length + 1;
+    const inGit = folder === '.git' || folder.endsWith('/.git');
+    if (inGit && found.length > 0) note(folder);
+    if (inGit || servesGit(found)) noteSettings(folder);
     for (const entry of found) {
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
       if (entry.name === '.git') {
         if (folder !== '') noteRepository(folder);
-        if (entry.isDirectory()) noteHooks(path);
-      } else if (entry.isDirectory()) (LAST.has(entry.name) ? last : deeper).add(path);
+        if (entry.isDirectory()) deeper.add(path);
+        else note(path);
+      } else if (inGit) continue;
+      else if (entry.isDirectory()) (LAST.has(entry.name) ? last : deeper).add(path);
       else if (EXECUTED.has(entry.name) || EXECUTED_ENDINGS.test(entry.name)) note(path);
     }
   };
@@ -117,14 +131,20 @@ export function surveyWorkspace(workdir: string, bounds: SurveyBounds = BOUNDS):
     repositories.push(folder);
   };
   const note = (path: string): void => {
-    if (executed.size >= MOST_EXECUTED) return;
+    if (executed.size >= MOST_EXECUTED) {
+      full = true;
+      return;
+    }
     const found = statsOf(join(workdir, path));
-    if (found !== undefined) executed.set(path, `${found.ino} ${found.ctimeNs} ${found.size}`);
+    if (found !== undefined) executed.set(path, stampOf(found));
   };
-  const noteHooks = (git: string): void => {
-    for (const name of ['config', 'info/attributes']) note(`${git}/${name}`);
+  const noteSettings = (git: string): void => {
+    for (const name of GIT_SETTINGS) note(`${git}/${name}`);
     try {
-      for (const hook of readdirSync(join(workdir, git, 'hooks'))) note(`${git}/hooks/${hook}`);
+      for (const hook of readdirSync(join(workdir, git, 'hooks'))) {
+        // What every new repository brings along, and git never runs.
+        if (!hook.endsWith('.sample')) note(`${git}/hooks/${hook}`);
+      }
     } catch {
       // No hooks: there is nothing to compare.
     }
@@ -136,8 +156,19 @@ export function surveyWorkspace(workdir: string, bounds: SurveyBounds = BOUNDS):
     if (folder === undefined) break;
     look(folder, queue);
   }
-  const unwalked = first.size() + last.size() + beyond;
-  return { repositories, executed, unwalked };
+  const left = first.size() + last.size() + closed;
+  return { repositories, executed, unwalked: left + beyond, whole: left === 0 && !full };
+}
+
+/** A repository under any name, to which a `.git` that is a file or a link can lead. */
+function servesGit(found: readonly Dirent[]): boolean {
+  const has = (name: string): boolean => found.some((entry) => entry.name === name);
+  return has('commondir') || (has('objects') && has('refs'));
+}
+
+/** A folder is as new as its inode: whatever is made in it changes its times. */
+function stampOf(found: BigIntStats): string {
+  return found.isDirectory() ? `${found.ino}` : `${found.ino} ${found.ctimeNs} ${found.size}`;
 }
 
 function statsOf(path: string): BigIntStats | undefined {
@@ -171,25 +202,4 @@ function createQueue(): Queue {
     take: () => (next < folders.length ? folders[next++] : undefined),
     size: () => folders.length - next,
   };
-}
-
-export interface Change {
-  readonly path: string;
-  readonly how: 'added' | 'changed' | 'removed';
-}
-
-/** What differs; only where both looked. */
-export function changesBetween(before: Survey, after: Survey): readonly Change[] {
-  const changes: Change[] = [];
-  for (const [path, stamp] of after.executed) {
-    const was = before.executed.get(path);
-    if (was === undefined) changes.push({ path, how: 'added' });
-    else if (was !== stamp) changes.push({ path, how: 'changed' });
-  }
-  if (after.unwalked === 0) {
-    for (const path of before.executed.keys()) {
-      if (!after.executed.has(path)) changes.push({ path, how: 'removed' });
-    }
-  }
-  return changes.sort((a, b) => (a.path < b.path ? -1 : 1));
 }

@@ -6,9 +6,11 @@ import { spawn } from 'node:child_process';
 import {
   chownSync,
   cpSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -242,6 +244,7 @@ verifies(
     const run = await place.run([], ['sh', '-c', script]);
     expect(run.status, run.stderr).toBe(0);
     const changes = [
+      { path: 'new/.git', how: 'added' },
       { path: 'Makefile', how: 'added' },
       { path: 'new/.git/hooks/pre-commit', how: 'added' },
       { path: 'package.json', how: 'changed' },
@@ -253,6 +256,53 @@ verifies(
     expect(words.stderr).toContain('belay: removed Makefile');
     const quiet = await place.run([], ['sh', '-c', 'echo z > notes.txt']);
     expect(quiet.summary).toMatchObject({ changes: [] });
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'fsw.new-repository',
+  'a repository whose settings name a program is told at the end, and a careful `git status` passes it',
+  async () => {
+    using folder = scratch();
+    await using place = await openPlace();
+    const script = [
+      'git() { command git -c user.name=a -c user.email=a@b "$@"; }',
+      'printf "#!/bin/sh\\necho ran >> $(pwd)/ran\\n" > evil; chmod +x evil',
+      'for name in folder file; do',
+      'git init -q $name; git -C $name commit -qm one --allow-empty; git add $name',
+      'git -C $name config core.fsmonitor $(pwd)/evil',
+      'done',
+      'mkdir data; mv file/.git data/store; echo "gitdir: ../data/store" > file/.git',
+    ].join('\n');
+    const prepare = ['git', 'init', '-q'];
+    expect((await place.session.exec(prepare, { cwd: place.workdir })).status).toBe(0);
+    const run = await place.session.belay(['run', '--', 'sh', '-ec', script]);
+    expect(run.status, run.stderr).toBe(0);
+    for (const name of ['file', 'folder']) {
+      const told = `belay: added ${name}/.git, whose settings name programs that git runs\n`;
+      expect(run.stderr).toContain(told);
+    }
+    expect(run.stderr).toContain('belay: added data/store/config');
+
+    // What it means, and what THREAT-MODEL.md says to type instead.
+    const copy = join(folder.path, 'copy');
+    cpSync(place.workdir, copy, { recursive: true, verbatimSymlinks: true });
+    own(folder.path);
+    for (const name of ['folder/.git', 'data/store']) {
+      const settings = join(copy, name, 'config');
+      const text = readFileSync(settings, 'utf8').replaceAll(place.workdir, copy);
+      writeFileSync(settings, text);
+    }
+    writeFileSync(join(copy, 'evil'), `#!/bin/sh\necho ran >> ${copy}/ran\n`);
+    const status = async (...flags: string[]): Promise<boolean> => {
+      rmSync(join(copy, 'ran'), { force: true });
+      const { status, stderr } = await place.outside(['git', 'status', ...flags], { cwd: copy });
+      expect(status, stderr).toBe(0);
+      return existsSync(join(copy, 'ran'));
+    };
+    expect(await status('--ignore-submodules=dirty')).toBe(false);
+    expect(await status()).toBe(true);
   },
   { timeoutMs: 60_000 },
 );

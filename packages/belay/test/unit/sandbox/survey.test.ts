@@ -10,7 +10,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { changesBetween, surveyWorkspace } from '../../../src/sandbox/survey.ts';
+import { changesBetween } from '../../../src/sandbox/changes.ts';
+import { surveyWorkspace } from '../../../src/sandbox/survey.ts';
 import { verifies } from '../../verifies.ts';
 
 let workdir: string;
@@ -71,12 +72,40 @@ verifies('fsw.changes', 'a change is seen also when its time and size are set ba
   put('.git/hooks/pre-commit', 'evil');
   put('names\nwith/newline.sh', 'x');
   expect(changesBetween(before, surveyWorkspace(workdir))).toEqual([
+    { path: '.git', how: 'added' },
     { path: '.git/hooks/pre-commit', how: 'added' },
     { path: 'Makefile', how: 'removed' },
     { path: 'names\nwith/newline.sh', how: 'added' },
     { path: 'package.json', how: 'changed' },
   ]);
 });
+
+verifies(
+  ['fsw.changes', 'fsw.new-repository'],
+  'every repository that came to be is told first, whatever its `.git` is and wherever it leads',
+  () => {
+    put('old/.git/HEAD', 'ref: refs/heads/main\n');
+    put('old/.git/config', '[core]\n');
+    const before = surveyWorkspace(workdir);
+    // What git does in its folder changes nothing that git obeys.
+    put('old/.git/index', 'x');
+    mkdirSync(at('empty/.git'), { recursive: true });
+    put('a/setup.sh');
+    put('folder/.git/HEAD', 'ref: refs/heads/main\n');
+    put('folder/.git/hooks/pre-commit.sample');
+    put('file/.git', 'gitdir: ../data/store\n');
+    put('data/store/config', '[core]\n');
+    for (const name of ['objects', 'refs']) mkdirSync(at(`data/store/${name}`));
+    put('tree/commondir', '../data/store\n');
+    put('tree/config.worktree', '[core]\n');
+    mkdirSync(at('linked'));
+    symlinkSync('../data/store', at('linked/.git'));
+    const added = ['file/.git', 'folder/.git', 'linked/.git', 'a/setup.sh', 'data/store/config'];
+    expect(changesBetween(before, surveyWorkspace(workdir))).toEqual(
+      [...added, 'tree/commondir', 'tree/config.worktree'].map((path) => ({ path, how: 'added' })),
+    );
+  },
+);
 
 test('a workspace that cannot be read is an empty survey', () => {
   expect(surveyWorkspace(at('missing'))).toMatchObject({ repositories: [], unwalked: 0 });
