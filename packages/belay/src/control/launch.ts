@@ -14,6 +14,7 @@ import { printable } from '../core/target.ts';
 import { DEFAULT_LIMITS, type Limits } from '../sandbox/cgroup.ts';
 import { type Change, changesBetween } from '../sandbox/changes.ts';
 import { type CommandBinds, commandBinds } from '../sandbox/command.ts';
+import { reliedUpon } from '../sandbox/janitor.ts';
 import type { SandboxEnd } from '../sandbox/start.ts';
 import { type Survey, surveyWorkspace } from '../sandbox/survey.ts';
 import { containExternally } from './contain-external.ts';
@@ -83,7 +84,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
       });
 
   const paths = openPaths(options.paths, home);
-  const before = surveyWorkspace(workdir.path);
+  const before = surveyWorkspace(workdir.path, reliedUpon(home.run));
   if (before.unwalked > 0 && !external) {
     const what = before.unwalked === 1 ? 'folder was' : 'folders were';
     say(`belay: warning: ${before.unwalked} ${what} not searched for repositories to protect`);
@@ -197,7 +198,7 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
     if (signals.status() !== undefined) return { status, summary: closed };
     throw error;
   }
-  const after = surveyWorkspace(workdir.path);
+  const after = surveyWorkspace(workdir.path, reliedUpon(home.run));
   if (!after.whole) say('belay: warning: not every folder was searched for what the run changed');
   const changes = changesBetween(before, after).slice(0, MOST_CHANGES);
   const summary = await close(end.status, end.message ?? end.reason, changes);

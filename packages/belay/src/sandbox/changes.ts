@@ -27,5 +27,8 @@ export function changesBetween(before: Survey, after: Survey): readonly Change[]
 
 /** What a path gives to whoever can write it, where that is more than one program. */
 export function meaningOf(path: string): string | undefined {
-  return /(?:^|\/)\.git$/.test(path) ? 'whose settings name programs that git runs' : undefined;
+  if (/(?:^|\/)\.git$/.test(path)) return 'whose settings name programs that git runs';
+  // I10: where an agent could write it, the next run there must not start unread.
+  if (/(?:^|\/)belay\.jsonc$|\.cedar$/.test(path)) return 'which says what a run there may do';
+  return undefined;
 }

@@ -48,7 +48,7 @@ export function removeTree(path: string): void {
 }
 
 /** Placeholders that living runs other than `except` rely on. */
-export function reliedUpon(runsDir: string, except: string): ReadonlySet<string> {
+export function reliedUpon(runsDir: string, except?: string): ReadonlySet<string> {
   const paths = new Set<string>();
   for (const owner of livingOwners(runsDir, except)) {
     for (const placeholder of owner.placeholders) paths.add(placeholder.path);
@@ -56,7 +56,7 @@ export function reliedUpon(runsDir: string, except: string): ReadonlySet<string>
   return paths;
 }
 
-export function livingOwners(runsDir: string, except: string): readonly RunOwner[] {
+export function livingOwners(runsDir: string, except?: string): readonly RunOwner[] {
   return runFolders(runsDir)
     .filter((name) => name !== except)
     .map((name) => readOwner(join(runsDir, name)))

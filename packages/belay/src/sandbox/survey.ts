@@ -5,6 +5,7 @@
 
 import { type BigIntStats, type Dirent, lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { PROTECTED } from './protected.ts';
 
 export interface Survey {
   /** Folders below the workspace that hold a `.git`, relative to it. */
@@ -29,6 +30,11 @@ const BOUNDS: SurveyBounds = { entries: 50_000, ms: 300, repositories: 32 };
 const MOST_ANCESTORS = 256;
 const MOST_EXECUTED = 20_000;
 
+/** Protected at the top and in repositories. Elsewhere an agent can make them; policies are known by
+ * their ending. */
+const OBEYED = PROTECTED.filter(
+  ({ path, missing }) => missing === 'mask' && !/^(?:\.git\/|policies$)/.test(path),
+);
 /** Files that a build, a package manager, a test run, a shell or the next agent executes or obeys. */
 const EXECUTED = new Set([
   ...['package.json', 'package-lock.json', 'npm-shrinkwrap.json', 'yarn.lock', 'pnpm-lock.yaml'],
@@ -73,10 +79,12 @@ const EXECUTED = new Set([
     'default.nix',
   ],
   ...['CLAUDE.md', 'CLAUDE.local.md', 'AGENTS.md', 'GEMINI.md', '.cursorrules', '.windsurfrules'],
-  ...['.gitattributes', '.gitmodules', '.lfsconfig', '.npmrc', '.envrc', '.mcp.json'],
+  ...['.gitattributes', '.gitmodules', '.lfsconfig'],
+  ...OBEYED.filter(({ kind }) => kind === 'file').map(({ path }) => path),
 ]);
+const OBEYED_FOLDERS = OBEYED.filter(({ kind }) => kind === 'dir').map(({ path }) => `/${path}/`);
 const EXECUTED_ENDINGS =
-  /(?:^|[./-])config\.(?:js|cjs|mjs|ts|cts|mts)$|\.(?:sh|mk|gradle|ps1|bat|cmd)$/;
+  /(?:^|[./-])config\.(?:js|cjs|mjs|ts|cts|mts)$|\.(?:sh|mk|gradle|ps1|bat|cmd|cedar)$/;
 /** In a git folder: what names programs that git runs, or another folder with such settings. */
 const GIT_SETTINGS = [
   ...['config', 'config.worktree', 'commondir', 'info/attributes', 'rebase-merge/git-rebase-todo'],
@@ -84,7 +92,12 @@ const GIT_SETTINGS = [
 /** Looked into last: large, and seldom of interest. */
 const LAST = new Set(['node_modules', '.venv', 'venv', 'target', 'vendor', '.cache']);
 
-export function surveyWorkspace(workdir: string, bounds: SurveyBounds = BOUNDS): Survey {
+/** `except` are placeholders of runs: nobody's files. */
+export function surveyWorkspace(
+  workdir: string,
+  except: ReadonlySet<string> = new Set(),
+  bounds: SurveyBounds = BOUNDS,
+): Survey {
   const repositories: string[] = [];
   const executed = new Map<string, string>();
   const until = performance.now() + bounds.ms;
@@ -109,6 +122,7 @@ export function surveyWorkspace(workdir: string, bounds: SurveyBounds = BOUNDS):
     entries += found.length + 1;
     const inGit = folder === '.git' || folder.endsWith('/.git');
     if (inGit && found.length > 0) note(folder);
+    const obeyed = OBEYED_FOLDERS.some((name) => `/${folder}/`.includes(name));
     if (inGit || servesGit(found)) noteSettings(folder);
     for (const entry of found) {
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
@@ -118,7 +132,7 @@ export function surveyWorkspace(workdir: string, bounds: SurveyBounds = BOUNDS):
         else note(path);
       } else if (inGit) continue;
       else if (entry.isDirectory()) (LAST.has(entry.name) ? last : deeper).add(path);
-      else if (EXECUTED.has(entry.name) || EXECUTED_ENDINGS.test(entry.name)) note(path);
+      else if (obeyed || EXECUTED.has(entry.name) || EXECUTED_ENDINGS.test(entry.name)) note(path);
     }
   };
   const noteRepository = (folder: string): void => {
@@ -135,7 +149,8 @@ export function surveyWorkspace(workdir: string, bounds: SurveyBounds = BOUNDS):
       full = true;
       return;
     }
-    const found = statsOf(join(workdir, path));
+    const file = join(workdir, path);
+    const found = except.has(file) ? undefined : statsOf(file);
     if (found !== undefined) executed.set(path, stampOf(found));
   };
   const noteSettings = (git: string): void => {

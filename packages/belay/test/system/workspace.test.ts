@@ -17,7 +17,7 @@ import {
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { verifies } from '../verifies.ts';
-import { type Attempt, agentIds, eventually, openPlace, type Place } from './place.ts';
+import { type Attempt, agentIds, eventually, openPlace, type Place, summaryIn } from './place.ts';
 import { scratch } from './upstreams.ts';
 
 const root = process.getuid?.() === 0;
@@ -256,6 +256,43 @@ verifies(
     expect(words.stderr).toContain('belay: removed Makefile');
     const quiet = await place.run([], ['sh', '-c', 'echo z > notes.txt']);
     expect(quiet.summary).toMatchObject({ changes: [] });
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  ['fsw.changes', 'fsw.own-policy'],
+  'a configuration that a run made in a subfolder is told in words, before a run there obeys it',
+  async () => {
+    await using place = await openPlace();
+    const write = 'mkdir -p packages/x && cat belay.jsonc > packages/x/belay.jsonc';
+    const { status, stderr } = await place.session.belay(['run', '--', 'sh', '-c', write]);
+    expect(status, stderr).toBe(0);
+    const told = 'belay: added packages/x/belay.jsonc, which says what a run there may do\n';
+    expect(stderr).toContain(told);
+    // What it means: a run there has what that file grants, an agent named in it for one.
+    const flags = ['--workdir', join(place.workdir, 'packages/x'), '--agent', 'tester'];
+    expect((await place.run(flags, ['true'])).status).toBe(0);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'fsw.changes',
+  'the placeholders of a run beside it are no changes of a run',
+  async () => {
+    await using place = await openPlace();
+    const first = place.start([], ['sh', '-c', 'while [ ! -e go ]; do sleep 0.05; done']);
+    await place.openRun();
+    place.start([], ['sleep', '300']);
+    await eventually('both', async () => {
+      const { runs } = await place.status();
+      return runs.filter(({ state }) => state !== 'starting').length === 2 || undefined;
+    });
+    place.put('go', '');
+    expect((await first.ended).status, first.stderr()).toBe(0);
+    expect(readdirSync(place.workdir), 'the other run relies on it').toContain('.envrc');
+    expect(summaryIn(first.stderr())).toMatchObject({ changes: [] });
   },
   { timeoutMs: 60_000 },
 );

@@ -48,10 +48,14 @@ verifies(
   () => {
     for (let i = 0; i < 40; i++) put(`node_modules/p${i}/index.js`);
     put('src/deep/.git/config');
-    const survey = surveyWorkspace(workdir, { entries: 60, ms: 10_000, repositories: 64 });
+    const survey = surveyWorkspace(workdir, new Set(), {
+      entries: 60,
+      ms: 10_000,
+      repositories: 64,
+    });
     expect(survey.repositories).toEqual(['src/deep']);
     expect(survey.unwalked).toBeGreaterThan(10);
-    const late = surveyWorkspace(workdir, { entries: 60, ms: -1, repositories: 64 });
+    const late = surveyWorkspace(workdir, new Set(), { entries: 60, ms: -1, repositories: 64 });
     expect(late).toMatchObject({ repositories: [], unwalked: 1 });
   },
 );
@@ -103,6 +107,31 @@ verifies(
     const added = ['file/.git', 'folder/.git', 'linked/.git', 'a/setup.sh', 'data/store/config'];
     expect(changesBetween(before, surveyWorkspace(workdir))).toEqual(
       [...added, 'tree/commondir', 'tree/config.worktree'].map((path) => ({ path, how: 'added' })),
+    );
+  },
+);
+
+verifies(
+  'fsw.own-policy',
+  'what says what a run may do, and what agents and editors obey, is told in every folder',
+  () => {
+    put('packages/x/index.js');
+    const before = surveyWorkspace(workdir, new Set([at('packages/.npmrc')]));
+    const first = ['packages/x/belay.jsonc', 'packages/x/rules/web.cedar'];
+    const rest = [
+      ...['.claude/skills/one/SKILL.md', '.codex/config.toml', '.cursor/rules/a.mdc'],
+      ...['.devcontainer/devcontainer.json', '.gemini/settings.json', '.github/workflows/ci.yml'],
+      ...['.gitlab-ci.yml', '.husky/pre-commit', '.idea/workspace.xml', '.pnpmfile.cjs'],
+      ...['.pre-commit-config.yaml', '.vscode/tasks.json', '.yarnrc.yml', 'bunfig.toml'],
+      ...['opencode.json'],
+    ].map((name) => `packages/x/${name}`);
+    for (const path of [...first, ...rest]) put(path);
+    for (const path of ['x/.github/notes.txt', 'x/claude/notes.txt', '.npmrc']) {
+      put(`packages/${path}`);
+    }
+    const after = surveyWorkspace(workdir, new Set([at('packages/.npmrc')]));
+    expect(changesBetween(before, after)).toEqual(
+      [...first, ...rest].map((path) => ({ path, how: 'added' })),
     );
   },
 );
