@@ -99,15 +99,15 @@ export function surveyWorkspace(
   bounds: SurveyBounds = BOUNDS,
 ): Survey {
   const repositories: string[] = [];
+  // A `.git` without a HEAD is none yet: any number of them must not take the places of others.
+  const hollow: string[] = [];
   const executed = new Map<string, string>();
   const until = performance.now() + bounds.ms;
   const first = createQueue();
   const last = createQueue();
   first.add('');
   let entries = 0;
-  let ancestors = 0;
   let closed = 0;
-  let beyond = 0;
   let full = false;
   const late = (): boolean => entries >= bounds.entries || performance.now() > until;
 
@@ -122,27 +122,22 @@ export function surveyWorkspace(
     entries += found.length + 1;
     const inGit = folder === '.git' || folder.endsWith('/.git');
     if (inGit && found.length > 0) note(folder);
-    const obeyed = OBEYED_FOLDERS.some((name) => `/${folder}/`.includes(name));
+    const place = `/${folder}/`;
+    const obeyed = OBEYED_FOLDERS.some((name) => place.includes(name));
     if (inGit || servesGit(found)) noteSettings(folder);
     for (const entry of found) {
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
       if (entry.name === '.git') {
-        if (folder !== '') noteRepository(folder);
+        const real = !entry.isDirectory() || statsOf(join(workdir, path, 'HEAD')) !== undefined;
+        if (folder !== '') (real ? repositories : hollow).push(folder);
         if (entry.isDirectory()) deeper.add(path);
         else note(path);
       } else if (inGit) continue;
+      // A name that is no text comes as another, which opens nothing, or another folder.
+      else if (entry.isDirectory() && entry.name.includes('\ufffd')) closed += 1;
       else if (entry.isDirectory()) (LAST.has(entry.name) ? last : deeper).add(path);
       else if (obeyed || EXECUTED.has(entry.name) || EXECUTED_ENDINGS.test(entry.name)) note(path);
     }
-  };
-  const noteRepository = (folder: string): void => {
-    const depth = folder.split('/').length;
-    if (repositories.length >= bounds.repositories || ancestors + depth > MOST_ANCESTORS) {
-      beyond += 1;
-      return;
-    }
-    ancestors += depth;
-    repositories.push(folder);
   };
   const note = (path: string): void => {
     if (executed.size >= MOST_EXECUTED) {
@@ -171,8 +166,22 @@ export function surveyWorkspace(
     if (folder === undefined) break;
     look(folder, queue);
   }
+  const kept = withinBounds([...repositories, ...hollow], bounds.repositories);
+  const beyond = repositories.length + hollow.length - kept.length;
   const left = first.size() + last.size() + closed;
-  return { repositories, executed, unwalked: left + beyond, whole: left === 0 && !full };
+  return { repositories: kept, executed, unwalked: left + beyond, whole: left === 0 && !full };
+}
+
+/** The first, as far as mounts can be made for them. */
+function withinBounds(repositories: readonly string[], most: number): readonly string[] {
+  let [kept, ancestors] = [0, 0];
+  return repositories.filter((folder) => {
+    const depth = folder.split('/').length;
+    if (kept >= most || ancestors + depth > MOST_ANCESTORS) return false;
+    kept += 1;
+    ancestors += depth;
+    return true;
+  });
 }
 
 /** A repository under any name, to which a `.git` that is a file or a link can lead. */

@@ -84,6 +84,20 @@ verifies(
 );
 
 verifies(
+  'fsw.nested-git',
+  'a run that makes many folders called .git takes no protection from deeper repositories',
+  async () => {
+    await using place = await openPlace();
+    mkdirSync(join(place.workdir, 'far/down/here/.git/hooks'), { recursive: true });
+    place.put('far/down/here/.git/HEAD', 'ref: refs/heads/main\n');
+    const crowd = 'for i in $(seq 40); do mkdir -p $i/.git; done';
+    expect((await place.run([], ['sh', '-c', crowd])).status).toBe(0);
+    await onlyOutside(place, ['echo evil > far/down/here/.git/hooks/pre-commit']);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
   ['fsw.missing-config', 'fsw.agent-config'],
   'no protected name can be made, changed or removed, whether it exists or not',
   async () => {

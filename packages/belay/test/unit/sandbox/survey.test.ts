@@ -60,6 +60,32 @@ verifies(
   },
 );
 
+verifies(
+  'fsw.nested-git',
+  'folders that are called .git and hold no HEAD take no place from repositories',
+  () => {
+    for (let i = 0; i < 40; i++) mkdirSync(at(`${i}/.git`), { recursive: true });
+    put('a/b/real/.git/HEAD', 'ref: refs/heads/main\n');
+    put('a/b/tree/.git', 'gitdir: ../real/.git/worktrees/tree\n');
+    const { repositories, unwalked, whole } = surveyWorkspace(workdir);
+    expect(repositories).toHaveLength(32);
+    expect(repositories.slice(0, 2).sort()).toEqual(['a/b/real', 'a/b/tree']);
+    expect({ unwalked, whole }).toEqual({ unwalked: 10, whole: true });
+  },
+);
+
+verifies(
+  'fsw.nested-git',
+  'a folder whose name is no text counts as one that was not searched, whatever lies beside it',
+  () => {
+    const unnamed = Buffer.concat([Buffer.from(at('name-')), Buffer.of(0xff)]);
+    mkdirSync(Buffer.concat([unnamed, Buffer.from('/.git')]), { recursive: true });
+    expect(surveyWorkspace(workdir)).toMatchObject({ unwalked: 1, whole: false });
+    mkdirSync(at('name-\ufffd'));
+    expect(surveyWorkspace(workdir)).toMatchObject({ unwalked: 2, whole: false });
+  },
+);
+
 verifies('fsw.changes', 'a change is seen also when its time and size are set back', () => {
   put('package.json', '{"a":1}');
   put('Makefile', 'all:\n');
