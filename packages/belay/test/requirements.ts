@@ -241,6 +241,9 @@ export const requirements = {
   'fsw.nested-git': {
     behaviour: 'hooks and settings of every repository below the workspace are protected',
   },
+  'fsw.worktrees': {
+    behaviour: 'the settings that git uses in a worktree elsewhere on the host cannot be replaced',
+  },
   'fsw.missing-config': {
     behaviour: 'a protected name that does not exist cannot be made',
   },

@@ -21,9 +21,11 @@ import {
 import { dirname, join, sep } from 'node:path';
 import { BelayError, reasonOf } from '../core/errors.ts';
 import { dotenvPlaceholders } from './dotenv.ts';
-import { holdsSecrets, PROTECTED, type ProtectedName } from './protected.ts';
+import { holdsSecrets, PROTECTED, PROTECTED_OF_WORKTREE, type ProtectedName } from './protected.ts';
 
 const MOST_DOTENV_BYTES = 256 * 1024;
+/** Of all repositories; each is some five mounts. With more, no worktree of a repository can be used. */
+const MOST_WORKTREES = 32;
 
 /** Made for the run, removed at its end if it is still what was made. */
 export interface Placeholder {
@@ -63,19 +65,36 @@ export interface MaskOptions {
 
 /** Throws ERR_SANDBOX for a protected name that cannot be protected. */
 export function planMasks(options: MaskOptions): MaskPlan {
-  const { workdir, callerHome, canWrite } = options;
+  const { workdir, callerHome, canWrite, repositories = [] } = options;
   const shared = new Map(options.shared.map((placeholder) => [placeholder.path, placeholder]));
   const pins = new Set<string>();
   const readOnly = new Set<string>();
   const placeholders = new Map<string, Placeholder>();
+  let worktrees = 0;
   for (const name of PROTECTED) {
     const masksMissing =
       name.missing === 'mask' || (name.missing === 'home' && workdir === callerHome);
     protect(name, masksMissing);
   }
-  for (const repository of options.repositories ?? []) {
+  for (const repository of repositories) {
     for (const name of PROTECTED) {
       protect({ ...name, path: `${repository}/${name.path}` }, name.missing === 'mask');
+    }
+  }
+  for (const git of ['.git', ...repositories.map((path) => `${path}/.git`)]) {
+    const linked = worktreesOf(join(workdir, git));
+    worktrees += linked?.length ?? 0;
+    if (linked === undefined || worktrees > MOST_WORKTREES) {
+      protect({ path: `${git}/worktrees`, kind: 'dir', missing: 'leave' }, false);
+      continue;
+    }
+    for (const tree of linked) {
+      for (const name of PROTECTED_OF_WORKTREE) {
+        protect(
+          { ...name, path: `${git}/worktrees/${tree}/${name.path}` },
+          name.missing === 'mask',
+        );
+      }
     }
   }
   for (const name of options.protect ?? []) protect({ ...name, missing: 'leave' }, false);
@@ -146,6 +165,19 @@ export function planMasks(options: MaskOptions): MaskPlan {
       folder = path;
     }
     for (const path of ancestors) pins.add(path);
+  }
+}
+
+/** The folders of a repository's worktrees; undefined when they cannot all be told. */
+function worktreesOf(git: string): readonly string[] | undefined {
+  try {
+    const names = readdirSync(join(git, 'worktrees'), { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() || entry.isSymbolicLink())
+      .map(({ name }) => name);
+    return names.some((name) => name.includes('\ufffd')) ? undefined : names;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    return code === 'ENOENT' || code === 'ENOTDIR' ? [] : undefined;
   }
 }
 

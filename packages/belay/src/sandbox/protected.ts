@@ -50,6 +50,14 @@ export const PROTECTED: readonly ProtectedName[] = [
   ...dirs('home', '.ssh', '.config', '.local/bin'),
 ];
 
+/** In each folder of `.git/worktrees`: what says which settings git uses in that worktree, which may
+ * be anywhere on the host. */
+export const PROTECTED_OF_WORKTREE: readonly ProtectedName[] = [
+  ...files('leave', 'commondir', 'gitdir'),
+  ...files('mask', 'config.worktree'),
+  ...dirs('leave', 'modules'),
+];
+
 /** Files of secrets in the workspace's top folder: the agent sees empty ones. */
 export function holdsSecrets(name: string): boolean {
   return /^\.env(?:\..+)?$/.test(name) && !/\.(?:example|sample|template|dist)$/.test(name);

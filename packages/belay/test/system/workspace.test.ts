@@ -84,6 +84,52 @@ verifies(
 );
 
 verifies(
+  'fsw.worktrees',
+  'a linked worktree elsewhere on the host keeps its settings, and git works in the workspace',
+  async () => {
+    using folder = scratch();
+    await using place = await openPlace();
+    const { workdir } = place;
+    const linked = join(folder.path, 'linked');
+    const host = async (...command: string[]): Promise<string> => {
+      const done = await place.session.exec(command, { cwd: workdir });
+      expect(done.status, `${command.join(' ')}: ${done.stderr}`).toBe(0);
+      return done.stdout;
+    };
+    const git = 'git -c user.name=a -c user.email=a@b';
+    await host('sh', '-ec', `git init -q; ${git} commit -qm one --allow-empty`);
+    await host('git', 'worktree', 'add', '-q', linked);
+    const tree = '.git/worktrees/linked';
+    const ran = join(folder.path, 'ran');
+    const prepare = [
+      'mkdir -p evil/objects evil/refs; cp .git/HEAD evil',
+      `git config -f evil/config core.fsmonitor "touch ${ran}; false"`,
+      'git config -f evil/config core.repositoryformatversion 0',
+    ].join('; ');
+    const seize = `${prepare}; echo "$(pwd)/evil" > ${tree}/commondir`;
+    const work = `git status && ${git} commit -qm two --allow-empty && git worktree list`;
+    expect((await place.run([], ['sh', '-c', seize])).status).not.toBe(0);
+    const honest = await place.run([], ['sh', '-ec', work]);
+    expect(honest.status, honest.stderr).toBe(0);
+    expect(honest.stdout).toContain(linked);
+    await host('git', '-C', linked, 'status');
+    expect(existsSync(ran)).toBe(false);
+    await onlyOutside(place, [
+      `echo /tmp > ${tree}/gitdir`,
+      `echo evil > ${tree}/config.worktree`,
+      `rm ${tree}/commondir`,
+      `mv ${tree} ${tree}-other`,
+      'mv .git/worktrees .git/other',
+    ]);
+    // The control: whoever can write that file has its program run.
+    await host('sh', '-ec', seize);
+    await place.session.exec(['git', '-C', linked, 'status']);
+    expect(existsSync(ran)).toBe(true);
+  },
+  { timeoutMs: 90_000 },
+);
+
+verifies(
   'fsw.nested-git',
   'a run that makes many folders called .git takes no protection from deeper repositories',
   async () => {

@@ -54,6 +54,28 @@ verifies('fsw.git-hooks', 'without a repository, .git cannot come to be', () => 
   expect(placeholders).toContainEqual({ path: at('.git'), kind: 'dir', content: '' });
 });
 
+verifies(
+  'fsw.worktrees',
+  'what names the settings of a linked worktree is read-only, and all of them when there are too many',
+  () => {
+    for (const name of ['commondir', 'gitdir', 'HEAD'])
+      put(`.git/worktrees/one/${name}`, '../..\n');
+    const { pins, readOnly, placeholders } = plan();
+    const inside = (name: string) => at(`.git/worktrees/one/${name}`);
+    expect(pins).toEqual(expect.arrayContaining([at('.git/worktrees'), at('.git/worktrees/one')]));
+    const closed = readOnly.filter((path) => path.startsWith(inside('')));
+    expect(closed.sort()).toEqual(['commondir', 'config.worktree', 'gitdir'].map(inside));
+    expect(placeholders.map(({ path }) => path)).toContain(inside('config.worktree'));
+
+    for (let i = 0; i < 40; i++) put(`.git/worktrees/${i}/commondir`);
+    expect(plan().readOnly).toContain(at('.git/worktrees'));
+    rmSync(at('.git/worktrees'), { recursive: true });
+    mkdirSync(at('.git/worktrees'));
+    symlinkSync('/tmp', at('.git/worktrees/one'));
+    expect(() => plan()).toThrow(/`.*worktrees\/one` is a symbolic link/);
+  },
+);
+
 test("a worktree's .git, which is a file, is read-only", () => {
   put('.git', 'gitdir: /elsewhere\n');
   const { pins, readOnly } = plan();
