@@ -158,7 +158,9 @@ export const requirements = {
     behaviour:
       'an agent can write nothing that says what its next run may do or whom it trusts (I10)',
   },
-  'fsr.secret-file': { behaviour: 'a file that a credential comes from appears empty inside' },
+  'fsr.secret-file': {
+    behaviour: 'a file that a credential comes from appears empty inside and cannot be replaced',
+  },
   'lim.forkbomb': {
     behaviour: 'a fork bomb stops at the limit of its run',
   },

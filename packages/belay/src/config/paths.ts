@@ -9,7 +9,7 @@ import { secretPath } from './secrets.ts';
 export interface NamedPaths {
   /** Relative to the workspace: the policies' folder, authorities of upstreams. */
   readonly protect: readonly { readonly path: string; readonly kind: 'file' | 'dir' }[];
-  /** Files of secrets, relative to the workspace, links resolved. */
+  /** Files of secrets, relative to the workspace. */
   readonly hide: readonly string[];
 }
 
@@ -38,8 +38,9 @@ export function namedPaths(
   });
   const hide = config.credentials.flatMap(({ from }) => {
     if (from.kind !== 'file') return [];
-    const inside = within(realOf(secretPath(from.path, workdir, env)));
-    return inside === undefined ? [] : [inside];
+    const path = secretPath(from.path, workdir, env);
+    // As it is written, so that nothing else takes its place; and where a link outside leads.
+    return [...new Set([path, realOf(path)].map(within))].filter((inside) => inside !== undefined);
   });
   return { protect, hide };
 }

@@ -1,8 +1,8 @@
 // Reads the secrets that a run needs, once, with the user's rights, for the launcher to hand over.
 // Only credentials of the run's environment are read. A value is never in a message.
 
-import { readFileSync, statSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { closeSync, constants, fstatSync, openSync, readFileSync, realpathSync } from 'node:fs';
+import { resolve, sep } from 'node:path';
 import { BelayError } from '../core/errors.ts';
 import { type ConfigBundle, parseBundle } from './bundle.ts';
 import type { CredentialConfig } from './config.ts';
@@ -62,11 +62,8 @@ function readSecret(
   }
   let text: string;
   try {
-    const path = secretPath(from.path, directory, env);
-    const found = statSync(path);
-    if (!found.isFile()) throw new TypeError('it is not a regular file');
-    if (found.size > MOST_BYTES) throw new TypeError('it is larger than 64 KiB');
-    text = readFileSync(path, 'utf8');
+    const workdir = realpathSync(directory);
+    text = readText(secretPath(from.path, workdir, env), workdir);
   } catch (error) {
     throw refused(
       credential,
@@ -75,6 +72,22 @@ function readSecret(
     );
   }
   return checked(credential, text.replace(/\r?\n$/, ''));
+}
+
+/** In the workspace, where agents write, no link is followed: it would lead where one of them chose. */
+function readText(path: string, workdir: string): string {
+  const inside = path.startsWith(workdir + sep);
+  if (inside && realpathSync(path) !== path) throw new TypeError('a symbolic link leads there');
+  const { O_RDONLY, O_NONBLOCK, O_NOFOLLOW } = constants;
+  const fd = openSync(path, O_RDONLY | O_NONBLOCK | (inside ? O_NOFOLLOW : 0));
+  try {
+    const found = fstatSync(fd);
+    if (!found.isFile()) throw new TypeError('it is not a regular file');
+    if (found.size > MOST_BYTES) throw new TypeError('it is larger than 64 KiB');
+    return readFileSync(fd, 'utf8');
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** A value becomes part of a header: what a header cannot hold is refused before it is used. */

@@ -57,7 +57,7 @@ export interface MaskOptions {
   readonly shared: readonly Placeholder[];
   /** What the configuration names, besides what is always protected. */
   readonly protect?: readonly Omit<ProtectedName, 'missing'>[];
-  /** Files that appear empty, relative to the workspace. */
+  /** Files that appear empty and cannot be replaced, relative to the workspace. */
   readonly hide?: readonly string[];
   /** Folders below the workspace that are repositories, relative to it. */
   readonly repositories?: readonly string[];
@@ -103,9 +103,10 @@ export function planMasks(options: MaskOptions): MaskPlan {
     const path = secretAt(workdir, name);
     if (path !== undefined) shown.set(path, path === join(workdir, name) ? namesIn(path) : '');
   }
-  for (const name of options.hide ?? []) {
-    const path = secretAt(workdir, name);
-    if (path !== undefined) shown.set(path, '');
+  for (const path of options.hide ?? []) {
+    protect({ path, kind: 'file', missing: 'mask' }, true);
+    const file = secretAt(workdir, path);
+    if (file !== undefined) shown.set(file, '');
   }
   return {
     pins: [...pins],

@@ -405,6 +405,41 @@ verifies(
 );
 
 verifies(
+  'fsr.secret-file',
+  'a file that a credential comes from cannot be replaced for the next run, nor a folder above it',
+  async () => {
+    await using place = await openPlace();
+    const credential = (file: string) => ({
+      ...{ from: `file:${file}`, environment: 'local', host: 'api.example' },
+      ...{ methods: ['GET'], paths: ['/**'], header: 'authorization' },
+    });
+    mkdirSync(join(place.workdir, 'own/keys'), { recursive: true });
+    place.put('own/keys/api.txt', 'of-the-user\n');
+    place.put('own/evil.txt', 'of-the-agent\n');
+    place.configure({
+      credentials: {
+        api: credential('./own/keys/api.txt'),
+        later: { ...credential('./later/api.txt'), environment: 'other' },
+      },
+    });
+    await onlyOutside(place, [
+      'mv own/evil.txt own/keys/api.txt',
+      'rm own/keys/api.txt && ln -s ../evil.txt own/keys/api.txt',
+      'mv own/keys own/other',
+      'mv own other',
+      'mkdir later && echo evil > later/api.txt',
+    ]);
+    // A link, whoever made it, is not followed.
+    symlinkSync('own/keys/api.txt', join(place.workdir, 'linked.txt'));
+    place.configure({ credentials: { api: credential('./linked.txt') } });
+    const refused = await place.run([], ['true']);
+    expect(refused.status).not.toBe(0);
+    expect(refused.stderr).toContain('`./linked.txt` cannot be read: a symbolic link leads there');
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
   'fsr.dotenv',
   'a .env file shows names and placeholders inside, in all its forms, and is whole afterwards',
   async () => {

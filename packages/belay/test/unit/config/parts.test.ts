@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -8,6 +8,7 @@ import { parseBundle } from '../../../src/config/bundle.ts';
 import { pathMatcher } from '../../../src/config/glob.ts';
 import { loadBundle } from '../../../src/config/load.ts';
 import { parseConfig } from '../../../src/config/parse.ts';
+import { namedPaths } from '../../../src/config/paths.ts';
 import { PRESETS } from '../../../src/config/presets.ts';
 import { configSchemaJson } from '../../../src/config/schema.ts';
 import { readSecrets } from '../../../src/config/secrets.ts';
@@ -17,7 +18,7 @@ import { verifies } from '../../verifies.ts';
 
 let directory = '';
 beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'belay-config-'));
+  directory = realpathSync(mkdtempSync(join(tmpdir(), 'belay-config-')));
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
@@ -118,6 +119,40 @@ verifies(
     expect(() => read({ KEY: 'v1' })).toThrow(/cannot hold$/);
     write('key.txt', 'v2\n');
     expect(read({ KEY: 'v1' })).toEqual({ k: 'v1', f: 'v2' });
+  },
+);
+
+verifies(
+  'fsr.secret-file',
+  'no link in the workspace is followed to a secret, and a link outside leads to what it names',
+  () => {
+    write('belay.jsonc', WITH_CA.replace('file:key.txt', 'file:keys/key.txt'));
+    write('ca.pem', PEM);
+    const bundle = loadBundle(directory);
+    const read = (): unknown => readSecrets(bundle, { KEY: 'v1' }, {}, directory);
+    mkdirSync(join(directory, 'keys'));
+    write('keys/key.txt', 'v2\n');
+    expect(read()).toEqual({ k: 'v1', f: 'v2' });
+    write('other.txt', 'v3\n');
+    rmSync(join(directory, 'keys/key.txt'));
+    symlinkSync('../other.txt', join(directory, 'keys/key.txt'));
+    expect(read).toThrow(/`keys\/key.txt` cannot be read: a symbolic link leads there$/);
+    rmSync(join(directory, 'keys'), { recursive: true });
+    mkdirSync(join(directory, 'moved'));
+    write('moved/key.txt', 'v4\n');
+    symlinkSync('moved', join(directory, 'keys'));
+    expect(read).toThrow(/a symbolic link leads there$/);
+
+    const outside = join(directory, 'moved');
+    const from = `file:${join(directory, 'link/key.txt')}`;
+    symlinkSync('moved', join(directory, 'link'));
+    mkdirSync(join(directory, 'work'));
+    write('work/belay.jsonc', WITH_CA.replace('file:key.txt', from));
+    write('work/ca.pem', PEM);
+    const other = loadBundle(join(directory, 'work'));
+    const values = readSecrets(other, { KEY: 'v1' }, {}, join(directory, 'work'));
+    expect(values).toEqual({ k: 'v1', f: 'v4' });
+    expect(namedPaths(other, outside, {}).hide).toEqual(['key.txt']);
   },
 );
 

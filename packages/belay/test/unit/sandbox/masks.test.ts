@@ -135,6 +135,23 @@ test('files of secrets appear empty, also behind a link within the workspace', (
   );
 });
 
+verifies(
+  'fsr.secret-file',
+  'a file of secrets is pinned where the configuration names it, cannot come to be, and is no link',
+  () => {
+    const hiding = (...hide: string[]) =>
+      planMasks({ workdir, callerHome: '/nowhere', canWrite: () => true, shared: [], hide });
+    put('deep/keys/api.txt');
+    const { pins, readOnly, shown } = hiding('deep/keys/api.txt');
+    expect(pins).toEqual(expect.arrayContaining([at('deep'), at('deep/keys')]));
+    expect(readOnly).toContain(at('deep/keys/api.txt'));
+    expect(shown).toEqual([{ path: at('deep/keys/api.txt'), content: '' }]);
+    expect(hiding('later/key.txt').readOnly).toContain(at('later'));
+    symlinkSync('deep', at('linked'));
+    expect(() => hiding('linked/keys/api.txt')).toThrow(/`.*linked` is a symbolic link/);
+  },
+);
+
 test('placeholders that are still what was made are removed, others stay', () => {
   const { placeholders } = plan();
   for (const { path, kind, content } of placeholders) {
