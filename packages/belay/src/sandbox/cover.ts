@@ -16,12 +16,14 @@ export interface Covering {
   readonly path: string;
 }
 
-/** What a plan asks for, in the order in which it is made. What shows something else comes earlier. */
-export function coveringsOf({ pins, readOnly, placeholders }: MaskPlan): readonly Covering[] {
-  const held = new Set(placeholders.filter(({ holds }) => holds).map(({ path }) => path));
+/** What a plan asks for, in the order in which it is made, but for what shows something of ours. */
+export function coveringsOf(masks: MaskPlan): readonly Covering[] {
+  const shown = new Set(shownCoverings(masks).map(({ path }) => path));
   return [
-    ...pins.map((path) => ({ kind: 'pin', path }) as const),
-    ...readOnly.filter((path) => !held.has(path)).map((path) => ({ kind: 'close', path }) as const),
+    ...masks.pins.map((path) => ({ kind: 'pin', path }) as const),
+    ...masks.readOnly
+      .filter((path) => !shown.has(path))
+      .map((path) => ({ kind: 'close', path }) as const),
   ];
 }
 

@@ -18,9 +18,15 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { findHome, type Home, prepareHome, runFolder } from '../../../src/control/home.ts';
+import {
+  findHome,
+  type Home,
+  type Owner,
+  prepareHome,
+  runFolder,
+} from '../../../src/control/home.ts';
 import { supervise } from '../../../src/control/spawner.ts';
-import { holdRunFolder, makeAgentHome } from '../../../src/control/workdir.ts';
+import { holdRunFolder, makeAgentHome, type Workdir } from '../../../src/control/workdir.ts';
 import { readOwner, writeOwner } from '../../../src/sandbox/owner.ts';
 import { ORDINARY_UID } from '../../installed.ts';
 import { verifies } from '../../verifies.ts';
@@ -71,6 +77,9 @@ function asDaemon(script: string, cwd: string): boolean {
   return spawnSync('setpriv', [...ids, 'sh', '-c', script], { cwd }).status === 0;
 }
 
+const TESTER = { agent: 'tester', environment: 'local' };
+const workdirOf = (agent: Owner): Workdir => ({ path: '/w', id: '0:0', agent, idmap: false });
+
 verifies(
   'home.no-links',
   "the daemon's user makes what is its own, and can exchange nothing where root makes entries",
@@ -78,7 +87,7 @@ verifies(
     using ground = openGround();
     const { home } = ground;
     prepareHome(home, DAEMON);
-    makeAgentHome(home, 'tester', AGENT);
+    const agentHome = makeAgentHome(home, TESTER, workdirOf(AGENT));
     using folder = await openRunFolder(home);
     const may = (script: string) => asDaemon(script, home.root);
     {
@@ -86,7 +95,7 @@ verifies(
       mkdirSync(join(folder.path, 'sandbox'));
       const exchanges = [
         ...['ln -s /etc/passwd daemon.log', 'echo > belay.jsonc', 'mv homes moved', 'mv run moved'],
-        ...['ln -s / homes/x-12346', 'mv homes/tester-12346 homes/moved'],
+        ...['ln -s / homes/x-12346', `mv ${agentHome} homes/moved`],
         ...[`mv run/${RUN} run/r-ccccccccc`, `rm -r run/${RUN}/sandbox`],
         ...[`mv run/${RUN}/sandbox run/${RUN}/moved`, `ln -s / run/${RUN}/moved`],
         ...[`rm -f run/${RUN}/gw.sock`, `chmod 777 run/${RUN}`],
@@ -115,9 +124,12 @@ verifies(
     using folder = await openRunFolder(home);
     const file = join(victim, 'file');
 
-    symlinkSync(victim, join(home.homes, `tester-${AGENT.uid}`));
-    expect(() => makeAgentHome(home, 'tester', AGENT)).toThrow();
-    expect(() => makeAgentHome(home, '../../victim/made', AGENT)).toThrow('not the name of');
+    const agentHome = makeAgentHome(home, TESTER, workdirOf(AGENT));
+    rmSync(agentHome, { recursive: true });
+    symlinkSync(victim, agentHome);
+    expect(() => makeAgentHome(home, TESTER, workdirOf(AGENT))).toThrow();
+    const outside = { ...TESTER, agent: '../../victim/made' };
+    expect(() => makeAgentHome(home, outside, workdirOf(AGENT))).toThrow('not the name of');
 
     symlinkSync(file, join(folder.path, 'owner.json.new'));
     const owner = { workdir: victim, placeholders: [], cgroups: [] };
