@@ -127,6 +127,10 @@ export const requirements = {
     behaviour:
       'an agent outside a sandbox is governed through the proxy, and nobody is left to think it contained',
   },
+  'cli.inert': {
+    behaviour:
+      'no text of an agent moves, colours or turns round what a terminal shows, as JSON neither',
+  },
   'host.no-bwrap': { behaviour: 'without bubblewrap: exit 69 and the line to type' },
   'host.no-userns': { behaviour: 'without user namespaces: exit 69 and the reason' },
   'tty.agent': {

@@ -10,7 +10,7 @@ import { BelayError } from '../core/errors.ts';
 import { EXIT } from '../core/exit.ts';
 import { printable } from '../core/target.ts';
 import { segmentFiles, segmentsDirOf } from '../ledger/segment-files.ts';
-import { bytes, printJson, table } from './output.ts';
+import { bytes, jsonLine, printJson, table } from './output.ts';
 
 export function register(program: Command): void {
   const log = program
@@ -50,7 +50,7 @@ export function register(program: Command): void {
     .description('every entry as a line of JSON')
     .action(async () => {
       for await (const entry of entriesOf(findHome(process.env), {})) {
-        process.stdout.write(`${JSON.stringify(entry)}\n`);
+        process.stdout.write(jsonLine(entry));
       }
     });
 

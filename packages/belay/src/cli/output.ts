@@ -10,7 +10,20 @@ const JSON_VERSION = 1;
 
 /** One versioned JSON document. */
 export function printJson(kind: string, data: object): void {
-  process.stdout.write(`${JSON.stringify({ v: JSON_VERSION, kind, ...data })}\n`);
+  process.stdout.write(jsonDocument(kind, data));
+}
+
+export function jsonDocument(kind: string, data: object): string {
+  return jsonLine({ v: JSON_VERSION, kind, ...data });
+}
+
+/** The same value as ever; what JSON leaves bare and a terminal would obey is escaped. */
+export function jsonLine(value: object): string {
+  const text = JSON.stringify(value).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (found) =>
+    // By UTF-16 unit: there are formatting characters beyond U+FFFF.
+    found.replace(/./gs, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`),
+  );
+  return `${text}\n`;
 }
 
 /** Prints an error and sets the exit status. */

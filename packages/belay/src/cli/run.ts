@@ -9,7 +9,7 @@ import { parsePublished } from '../control/publish.ts';
 import { BelayError } from '../core/errors.ts';
 import { printable } from '../core/target.ts';
 import { meaningOf } from '../sandbox/changes.ts';
-import { bytes, milliseconds } from './output.ts';
+import { bytes, jsonDocument, milliseconds } from './output.ts';
 
 interface Options {
   readonly agent?: string;
@@ -92,9 +92,9 @@ export function register(program: Command): void {
         say: (line) => void process.stderr.write(`${line}\n`),
       });
       if (end.summary !== undefined) {
-        if (options.json)
-          process.stderr.write(`${JSON.stringify({ v: 1, kind: 'run', ...end.summary })}\n`);
-        else process.stderr.write(summaryText(end.summary));
+        process.stderr.write(
+          options.json ? jsonDocument('run', end.summary) : summaryText(end.summary),
+        );
       }
       process.exitCode = end.status;
     });

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { entriesOf } from '../control/entries.ts';
 import { findHome } from '../control/home.ts';
 import { entryText } from './entry-text.ts';
+import { jsonLine } from './output.ts';
 
 export function register(program: Command): void {
   program
@@ -24,7 +25,7 @@ export function register(program: Command): void {
           ...(run === undefined ? {} : { run }),
         };
         for await (const entry of entriesOf(findHome(process.env), look)) {
-          process.stdout.write(`${options.json ? JSON.stringify(entry) : entryText(entry)}\n`);
+          process.stdout.write(options.json ? jsonLine(entry) : `${entryText(entry)}\n`);
           if (options.follow && entry.type === 'run.close' && entry.run === run) break;
         }
       },

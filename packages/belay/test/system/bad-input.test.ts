@@ -39,6 +39,35 @@ verifies(
 );
 
 verifies(
+  'cli.inert',
+  'what an agent named with control and bidi characters is printed without them, and is read back whole',
+  async () => {
+    await using place = await openPlace();
+    const named = 'a\u009b31m\u202eb\u2066\u200f';
+    const run = await place.run([], ['sh', '-c', 'true', named]);
+    const id = run.summary?.run ?? '';
+    const printed = [run.stderr];
+    const asked = [
+      ['log', 'export'],
+      ['log', '--json'],
+      ['tail', '--no-follow', '--json', id],
+      ['tail', '--no-follow', id],
+      ['show', '--json', id],
+      ['show', id],
+    ];
+    for (const args of asked) {
+      const { status, stdout } = await place.session.belay(args);
+      expect(status, args.join(' ')).toBe(0);
+      printed.push(stdout);
+    }
+    for (const text of printed) expect(text.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+    const opened = (await place.entries(id)).find(({ type }) => type === 'run.open');
+    expect(opened).toMatchObject({ command: expect.arrayContaining([named]) });
+  },
+  { timeoutMs: 30_000 },
+);
+
+verifies(
   'config.secret-unreadable',
   'a secret that cannot be read ends `belay run` with 2 and one line that names the reference alone',
   async () => {
