@@ -196,6 +196,9 @@ export const requirements = {
     behaviour: 'no descriptor of the launcher reaches the agent but its three',
   },
   'unix.ssh-agent': { behaviour: 'no ssh agent of the user is reachable' },
+  'unix.workspace': {
+    behaviour: 'a socket or pipe in the workspace leads to no process of the host',
+  },
   'unix.abstract': { behaviour: 'no abstract unix socket of the host is reachable' },
   'net.host-loopback-v6': { behaviour: "the host's IPv6 loopback is not reachable" },
   'net.udp53-any': {

@@ -7,9 +7,11 @@ import { printable } from '../core/target.ts';
 import { type Limits, makeCgroups, removeCgroupsSoon } from '../sandbox/cgroup.ts';
 import type { CommandBinds } from '../sandbox/command.ts';
 import type { GuardNotice } from '../sandbox/guard-client.ts';
+import { leadingOut } from '../sandbox/listeners.ts';
 import type { LostMask } from '../sandbox/mask-watch.ts';
 import { homeFiles, profileOf } from '../sandbox/profiles/profiles.ts';
 import { startSandbox } from '../sandbox/start.ts';
+import type { Survey } from '../sandbox/survey.ts';
 import { listenAsBait } from './bait.ts';
 import type { Client } from './client.ts';
 import type { Contained } from './contained.ts';
@@ -30,7 +32,7 @@ export interface SandboxedRun {
   readonly limits: Limits;
   readonly paths: OpenPaths;
   readonly ports: readonly PublishedPort[];
-  readonly repositories: readonly string[];
+  readonly survey: Survey;
   readonly command: readonly string[];
   readonly target: CommandBinds;
   readonly env: Readonly<Record<string, string>>;
@@ -44,6 +46,12 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
   // By the name that the user gave: what it leads to may be called otherwise.
   const profile = profileOf(asked.command);
   if (profile?.says !== undefined) say(`belay: ${profile.says}`);
+  const close = leadingOut(workdir.path, asked.survey);
+  if (close.length > 0) {
+    const more = close.length === 1 ? '' : ` and ${close.length - 1} more`;
+    const what = `${printable(close[0] ?? '')}${more}`;
+    say(`belay: warning: closed to the agent, since it may lead to the host: ${what}`);
+  }
   await using stack = new AsyncDisposableStack();
   const runDir = runFolder(home, opened.run);
   if (workdir.agent !== undefined) stack.use(holdRunFolder(runDir, workdir.agent));
@@ -61,7 +69,8 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
       trustDir: home.trust,
       workdir: workdir.path,
       ...asked.named,
-      repositories: asked.repositories,
+      repositories: asked.survey.repositories,
+      close,
       home: agentHome,
       homeFiles: profile === undefined ? [] : homeFiles(profile, homedir()),
       command: target.command,

@@ -87,7 +87,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   const before = surveyWorkspace(workdir.path, reliedUpon(home.run));
   if (before.unwalked > 0 && !external) {
     const what = before.unwalked === 1 ? 'folder was' : 'folders were';
-    say(`belay: warning: ${before.unwalked} ${what} not searched for repositories to protect`);
+    say(`belay: warning: ${before.unwalked} ${what} not searched for what to protect`);
   }
 
   await using signals = catchSignals();
@@ -181,7 +181,7 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
             command: options.command,
             paths,
             ports: options.ports,
-            repositories: before.repositories,
+            survey: before,
             limits: limitsOf(bundle, opened.agent),
             named: namedPaths(bundle, workdir.path, options.env),
             target,

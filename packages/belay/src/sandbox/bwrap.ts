@@ -133,6 +133,8 @@ export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): re
     ...masks.shown.flatMap(({ path }, i) => [
       ...['--ro-bind', at(filesDir, join(filesDir, shownFile(i))), path],
     ]),
+    // A device in their place, which no mount of the sandbox lets be opened.
+    ...masks.closed.flatMap((path) => ['--ro-bind', '/dev/null', path]),
     ...['ca.pem', 'bundle.pem'].flatMap((name) => [
       ...['--ro-bind', at(spec.trustDir, join(spec.trustDir, name)), `/run/belay/${name}`],
     ]),

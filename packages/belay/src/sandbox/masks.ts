@@ -43,6 +43,8 @@ export interface MaskPlan {
   readonly placeholders: readonly Placeholder[];
   /** Files that hold secrets, and what the agent sees in their place. */
   readonly shown: readonly { readonly path: string; readonly content: string }[];
+  /** Sockets and pipes of the host. */
+  readonly closed: readonly string[];
 }
 
 export interface MaskOptions {
@@ -59,6 +61,8 @@ export interface MaskOptions {
   readonly protect?: readonly Omit<ProtectedName, 'missing'>[];
   /** Files that appear empty and cannot be replaced, relative to the workspace. */
   readonly hide?: readonly string[];
+  /** Sockets and pipes that nobody opens, relative to the workspace. */
+  readonly close?: readonly string[];
   /** Folders below the workspace that are repositories, relative to it. */
   readonly repositories?: readonly string[];
 }
@@ -113,6 +117,9 @@ export function planMasks(options: MaskOptions): MaskPlan {
     readOnly: [...readOnly],
     placeholders: [...placeholders.values()],
     shown: [...shown].map(([path, content]) => ({ path, content })),
+    closed: (options.close ?? [])
+      .map((path) => join(workdir, path))
+      .filter((path) => !shown.has(path)),
   };
 
   function protect(name: ProtectedName, masksMissing: boolean): void {

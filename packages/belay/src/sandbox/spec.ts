@@ -18,6 +18,8 @@ export interface SandboxSpec {
   readonly protect?: readonly { readonly path: string; readonly kind: 'file' | 'dir' }[];
   /** In the workspace: other files of secrets, which appear empty. */
   readonly hide?: readonly string[];
+  /** In the workspace: sockets and pipes that lead to processes of the host. */
+  readonly close?: readonly string[];
   /** Folders of the workspace that are repositories of their own. */
   readonly repositories?: readonly string[];
   /** The agent's home, bound at /home/agent. */

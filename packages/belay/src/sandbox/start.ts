@@ -124,8 +124,8 @@ function prepare(spec: SandboxSpec, workdir: string): MaskPlan {
     .filter((owner) => owner.workdir === workdir)
     .flatMap((owner) => owner.placeholders);
   const canWrite = writableBy(uid, gid);
-  const { protect = [], hide = [], repositories = [] } = spec;
-  const own = { protect, hide, repositories };
+  const { protect = [], hide = [], close = [], repositories = [] } = spec;
+  const own = { protect, hide, close, repositories };
   const masks = planMasks({ workdir, callerHome: homedir(), canWrite, shared, ...own });
   const cgroups = spec.cgroups?.join ?? [];
   writeOwner(runDir, { workdir, placeholders: masks.placeholders, cgroups });

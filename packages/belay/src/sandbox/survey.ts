@@ -1,5 +1,5 @@
-// One bounded look at a workspace: which repositories lie in it, and which of its files someone else
-// would run or obey. Taken again at the end of a run, it tells what changed, new repositories among
+// One bounded look at a workspace: which repositories, sockets and pipes lie in it, and which of its
+// files someone else would run or obey. Taken again at the end of a run, it tells what changed, new repositories among
 // it. Links are not followed, nothing is opened, and an agent cannot forge what is compared: a file's
 // inode and change time.
 
@@ -12,7 +12,10 @@ export interface Survey {
   readonly repositories: readonly string[];
   /** Stamps by path, relative to the workspace. */
   readonly executed: ReadonlyMap<string, string>;
-  /** Folders that there was no time to look into, and repositories beyond the bounds. */
+  /** They may lead to processes of the host. */
+  readonly sockets: readonly string[];
+  readonly pipes: readonly string[];
+  /** Folders that there was no time to look into, and what was found beyond the bounds. */
   readonly unwalked: number;
   /** Whether no folder was left out, and no file of those above. */
   readonly whole: boolean;
@@ -29,6 +32,8 @@ const BOUNDS: SurveyBounds = { entries: 50_000, ms: 300, repositories: 32 };
 /** Folders above the repositories, of all of them together: each is a mount, too. */
 const MOST_ANCESTORS = 256;
 const MOST_EXECUTED = 20_000;
+const MOST_SOCKETS = 256;
+const MOST_PIPES = 64;
 
 /** Protected at the top and in repositories. Elsewhere an agent can make them; policies are known by
  * their ending. */
@@ -102,6 +107,8 @@ export function surveyWorkspace(
   // A `.git` without a HEAD is none yet: any number of them must not take the places of others.
   const hollow: string[] = [];
   const executed = new Map<string, string>();
+  const sockets: string[] = [];
+  const pipes: string[] = [];
   const until = performance.now() + bounds.ms;
   const first = createQueue();
   const last = createQueue();
@@ -127,6 +134,8 @@ export function surveyWorkspace(
     if (inGit || servesGit(found)) noteSettings(folder);
     for (const entry of found) {
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
+      if (entry.isSocket()) sockets.push(path);
+      if (entry.isFIFO()) pipes.push(path);
       if (entry.name === '.git') {
         const real = !entry.isDirectory() || statsOf(join(workdir, path, 'HEAD')) !== undefined;
         if (folder !== '') (real ? repositories : hollow).push(folder);
@@ -167,9 +176,21 @@ export function surveyWorkspace(
     look(folder, queue);
   }
   const kept = withinBounds([...repositories, ...hollow], bounds.repositories);
-  const beyond = repositories.length + hollow.length - kept.length;
+  const beyond =
+    repositories.length +
+    hollow.length -
+    kept.length +
+    Math.max(0, sockets.length - MOST_SOCKETS) +
+    Math.max(0, pipes.length - MOST_PIPES);
   const left = first.size() + last.size() + closed;
-  return { repositories: kept, executed, unwalked: left + beyond, whole: left === 0 && !full };
+  return {
+    repositories: kept,
+    executed,
+    sockets: sockets.slice(0, MOST_SOCKETS),
+    pipes: pipes.slice(0, MOST_PIPES),
+    unwalked: left + beyond,
+    whole: left === 0 && !full,
+  };
 }
 
 /** The first, as far as mounts can be made for them. */

@@ -2,18 +2,25 @@
 // out of it, links that move, and files that the next person runs. Each attempt is made inside, and,
 // as a control, outside in a copy, as the same uid.
 
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import {
+  chmodSync,
   chownSync,
+  closeSync,
+  constants,
   cpSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
+  readSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { verifies } from '../verifies.ts';
@@ -458,6 +465,58 @@ verifies(
     expect(run.stdout).not.toContain(value);
     const outside = await place.outside(['cat', '.env'], { cwd: place.workdir });
     expect(outside.stdout).toBe(`API_KEY=${value}\nPORT=3000\n`);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'unix.workspace',
+  'sockets with a listener on the host and pipes are closed inside, and what a dead server left is not',
+  async () => {
+    await using place = await openPlace();
+    const at = (name: string): string => join(place.workdir, name);
+    mkdirSync(at('run/.git'), { recursive: true });
+    const names = ['run/app.sock', 'run/moved.sock', 'run/.git/watch.ipc'];
+    const servers: Server[] = [];
+    let callers = 0;
+    for (const name of [...names, 'stale.sock']) {
+      const server = createServer((socket) => {
+        callers += 1;
+        socket.end();
+      });
+      await new Promise<void>((resolve) => server.listen(at(`${name}.new`), resolve));
+      // The kernel's table keeps the name that a socket was bound to.
+      renameSync(at(`${name}.new`), at(name));
+      chmodSync(at(name), 0o666);
+      servers.push(server);
+    }
+    servers.pop()?.close();
+    expect(spawnSync('mkfifo', ['-m', '666', at('run/jobs')]).status).toBe(0);
+    const reader = openSync(at('run/jobs'), constants.O_RDWR | constants.O_NONBLOCK);
+    try {
+      const order = 'timeout 2 sh -c "echo evil > run/jobs"';
+      const attempts: readonly Attempt[] = [
+        ...names.map((name): Attempt => ['unix', at(name)]),
+        ['shell', order],
+        ['shell', 'rm run/app.sock'],
+      ];
+      const inside = await place.attempt([], attempts);
+      expect(inside.run.stderr).toContain(
+        'belay: warning: closed to the agent, since it may lead to the host: run/jobs and 3 more',
+      );
+      for (const { value } of inside.results.slice(0, 3)) expect(value).toBe('ECONNREFUSED');
+      for (const { value } of inside.results.slice(3)) expect(value.status).not.toBe(0);
+      expect(callers, 'who listens is not disturbed').toBe(0);
+      const outside = await place.control(attempts.slice(0, 4));
+      for (const { value } of outside.slice(0, 3)) expect(value).toBe('connected');
+      expect(outside[3]?.value.status).toBe(0);
+      const heard = Buffer.alloc(100);
+      expect(heard.toString('utf8', 0, readSync(reader, heard)), 'once').toBe('evil\n');
+      expect((await place.run([], ['rm', 'stale.sock'])).status).toBe(0);
+    } finally {
+      closeSync(reader);
+      for (const server of servers) server.close();
+    }
   },
   { timeoutMs: 60_000 },
 );

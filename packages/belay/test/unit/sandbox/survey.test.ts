@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   mkdirSync,
   mkdtempSync,
@@ -159,6 +160,21 @@ verifies(
     expect(changesBetween(before, after)).toEqual(
       [...first, ...rest].map((path) => ({ path, how: 'added' })),
     );
+  },
+);
+
+verifies(
+  'unix.workspace',
+  'pipes are found at any depth, and those beyond the bound are counted',
+  () => {
+    const names = Array.from({ length: 70 }, (_, i) => at(`a/b/${i}`));
+    mkdirSync(at('a/b'), { recursive: true });
+    mkdirSync(at('a/.git'));
+    execFileSync('mkfifo', [at('a/.git/first'), ...names]);
+    const { pipes, unwalked, whole } = surveyWorkspace(workdir);
+    expect(pipes).toHaveLength(64);
+    expect(pipes).toContain('a/.git/first');
+    expect({ unwalked, whole }).toEqual({ unwalked: 7, whole: true });
   },
 );
 
