@@ -28,11 +28,12 @@ export function coveringsOf(masks: MaskPlan): readonly Covering[] {
 }
 
 /** What bubblewrap has put files of ours over: nothing is left to show when one of them is lost. */
-export function shownCoverings({ placeholders, shown }: MaskPlan): readonly Covering[] {
+export function shownCoverings({ placeholders, shown, closed }: MaskPlan): readonly Covering[] {
   const held = placeholders.filter(({ holds }) => holds);
+  const hidden = [...shown.map(({ path }) => path), ...closed];
   return [
     ...held.map(({ path }) => ({ kind: 'close', path }) as const),
-    ...shown.map(({ path }) => ({ kind: 'hide', path }) as const),
+    ...hidden.map((path) => ({ kind: 'hide', path }) as const),
   ];
 }
 

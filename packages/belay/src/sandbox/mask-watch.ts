@@ -46,7 +46,8 @@ export function watchMasks({ inside, masks, onLost }: MaskWatchOptions): AsyncDi
     const others: Watched[] = [];
     for (const mask of watched) {
       const found = inside.at(mask.path);
-      if (found.kind === 'none') gone.push(mask);
+      // What was to be hidden may go, and is hidden again when it comes back.
+      if (found.kind === 'none' && mask.kind !== 'hide') gone.push(mask);
       else if (found.kind === 'file' && found.id !== mask.id) others.push(mask);
     }
     const restored =

@@ -177,7 +177,7 @@ sysopen my $null, '/dev/null', $O_PATH or fail("/dev/null: $!");
 while (my ($kind, $path) = splice @ARGV, 0, 2) {
   sysopen my $at, $path, $O_PATH | O_NOFOLLOW or fail("$path: $!");
   my $mode = (stat $at)[2] // fail("$path: $!");
-  S_ISREG($mode) || S_ISDIR($mode) or fail("$path: neither a file nor a folder");
+  S_ISREG($mode) || S_ISDIR($mode) || $kind eq 'hide' && !S_ISLNK($mode) or fail("$path: a link, or neither a file nor a folder");
   my ($below, $attr) = $kind eq 'pin' ? (0x8000, 6) : (0, 7);
   my $source = $kind eq 'hide' ? $null : $at;
   my $tree = syscall($OPEN_TREE, fileno $source, $empty, 0x81001 | $below);
