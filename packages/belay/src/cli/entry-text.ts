@@ -27,11 +27,16 @@ function what(entry: Entry): string {
       return `unknown  whether the effect of entry ${entry.intentIndex} happened`;
     case 'run.open':
       return `open     ${entry.agent} in ${entry.env} (${entry.mode}${entry.containment === 'external' ? ', no sandbox' : ''}): ${entry.command.join(' ')}`;
-    case 'run.close':
+    case 'run.close': {
+      const { changes = [], changeCount = 0, unwalked = 0 } = entry;
+      const more = changeCount - changes.length;
       return [
         `close    ${entry.reason}: ${entry.calls} calls, ${entry.denials} denied, ${bytes(entry.bytes)}`,
-        ...(entry.changes ?? []).map(({ path, how }) => `${how} ${path}`),
+        ...changes.map(({ path, how }) => `${how} ${path}`),
+        ...(more > 0 ? [`${more} more changes`] : []),
+        ...(unwalked > 0 ? [`${unwalked} folders not searched`] : []),
       ].join('; ');
+    }
     case 'sandbox.certificate':
       return `probed   ${entry.checks.length} escapes, none of which works`;
     case 'mask.lost': {

@@ -120,6 +120,7 @@ function parseBudget(given: readonly string[]): { calls?: number; bytes?: number
 
 function summaryText(summary: RunSummary): string {
   const { run, calls, denials, denied, durationMs, firstCallMs, ledgerIndex } = summary;
+  const { changes, changeCount, unwalked } = summary;
   const first = firstCallMs === null ? '' : `, first answer after ${milliseconds(firstCallMs)}`;
   const lines = [
     `belay: ${run}${summary.mode === 'shadow' ? ' (shadow)' : ''}: ${calls} calls, ` +
@@ -132,11 +133,18 @@ function summaryText(summary: RunSummary): string {
       `belay: denied ${count}x ${what} (${code})${remedy === null ? '' : `; would allow it: ${remedy}`}`,
     );
   }
-  for (const { path, how } of summary.changes.slice(0, MOST_CHANGES)) {
+  for (const { path, how } of changes.slice(0, MOST_CHANGES)) {
     const meaning = meaningOf(path) ?? 'which others execute or obey';
     lines.push(`belay: ${how} ${printable(path)}, ${meaning}`);
   }
-  const more = summary.changes.length - MOST_CHANGES;
-  if (more > 0) lines.push(`belay: and ${more} more such files; \`belay show ${run}\` lists them`);
+  const more = changeCount - Math.min(changes.length, MOST_CHANGES);
+  if (more > 0) {
+    const listed = changes.length < changeCount ? `${changes.length} of all` : 'them';
+    lines.push(`belay: and ${more} more such files; \`belay show ${run}\` lists ${listed}`);
+  }
+  if (unwalked > 0) {
+    const what = unwalked === 1 ? 'folder was' : 'folders were';
+    lines.push(`belay: warning: ${unwalked} ${what} not searched for such files at the end`);
+  }
   return `${lines.join('\n')}\n`;
 }

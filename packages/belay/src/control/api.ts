@@ -81,7 +81,7 @@ export function createApi(daemon: DaemonOperations): Hono {
         else await new Promise<void>((resolve) => (wake = resolve));
       }
       // The launcher has gone. A run that it closed is closed already.
-      await daemon.close(run, { reason: 'the launcher went away', changes: [] }).catch(() => {});
+      await daemon.close(run, { reason: 'the launcher went away' }).catch(() => {});
     });
   });
 

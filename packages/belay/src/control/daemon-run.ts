@@ -5,6 +5,7 @@ import type { Caps } from '../budget/budgets.ts';
 import type { MonitoredRun } from '../monitor/facts.ts';
 import type { Declared } from '../upstream/upstream.ts';
 import type {
+  Changes,
   Containment,
   GuardedRun,
   OpenedRun,
@@ -54,7 +55,7 @@ export function rowOf(run: DaemonRun): RunRow {
 
 export function summaryOf(
   run: DaemonRun,
-  changes: RunSummary['changes'],
+  changes: Changes = { changes: [], changeCount: 0, unwalked: 0 },
   now: number,
   ledgerIndex: number,
 ): RunSummary {
@@ -68,7 +69,7 @@ export function summaryOf(
     denials,
     denied: run.tally.lines(),
     bytes,
-    changes,
+    ...changes,
     durationMs: now - run.startedAt,
     firstCallMs,
     ledgerIndex,

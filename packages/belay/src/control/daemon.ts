@@ -224,7 +224,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   for (const run of runs.list()) {
-    await desk.close(run.id, { reason: 'the daemon ended', changes: [] });
+    await desk.close(run.id, { reason: 'the daemon ended' });
   }
   server.close();
   if ('closeAllConnections' in server) server.closeAllConnections();

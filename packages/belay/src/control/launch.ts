@@ -9,14 +9,15 @@ import { loadBundle } from '../config/load.ts';
 import { namedPaths } from '../config/paths.ts';
 import { readSecrets } from '../config/secrets.ts';
 import { BelayError, reasonOf } from '../core/errors.ts';
+import { excerpt } from '../core/excerpt.ts';
 import { EXIT } from '../core/exit.ts';
 import { printable } from '../core/target.ts';
 import { DEFAULT_LIMITS, type Limits } from '../sandbox/cgroup.ts';
-import { type Change, changesBetween } from '../sandbox/changes.ts';
 import { type CommandBinds, commandBinds } from '../sandbox/command.ts';
 import { reliedUpon } from '../sandbox/janitor.ts';
 import type { SandboxEnd } from '../sandbox/start.ts';
 import { type Survey, surveyWorkspace } from '../sandbox/survey.ts';
+import { changesOf } from './changes.ts';
 import { containExternally } from './contain-external.ts';
 import { containInSandbox } from './contain-sandbox.ts';
 import type { Contained } from './contained.ts';
@@ -24,6 +25,7 @@ import type { Home } from './home.ts';
 import { type OpenPaths, openPaths } from './open-paths.ts';
 import {
   type Containment,
+  MOST_REASON,
   type OpenedRun,
   PROTOCOL_VERSION,
   type RunNotice,
@@ -60,7 +62,6 @@ export interface LaunchEnd {
 }
 
 const LINGER_MS = 60_000;
-const MOST_CHANGES = 200;
 
 export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   const { home, say } = options;
@@ -140,13 +141,13 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
 
   let end: SandboxEnd | undefined;
   let closed: RunSummary | undefined;
-  const close = async (
-    status: number,
-    reason: string,
-    changes: readonly Change[] = [],
-  ): Promise<RunSummary | undefined> => {
+  const close = async (status: number, reason: string): Promise<RunSummary | undefined> => {
     closed ??= await client
-      .post<RunSummary>(`/v1/runs/${opened.run}/close`, { status, reason, changes })
+      .post<RunSummary>(`/v1/runs/${opened.run}/close`, {
+        status,
+        reason: excerpt(reason, MOST_REASON),
+        changes: changesOf(before, surveyWorkspace(workdir.path, reliedUpon(home.run))),
+      })
       .catch((error: unknown) => {
         // A daemon that died has been told of already; a ledger that failed has not.
         if (error instanceof BelayError && error.code === 'ERR_LEDGER') {
@@ -198,10 +199,7 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
     if (signals.status() !== undefined) return { status, summary: closed };
     throw error;
   }
-  const after = surveyWorkspace(workdir.path, reliedUpon(home.run));
-  if (!after.whole) say('belay: warning: not every folder was searched for what the run changed');
-  const changes = changesBetween(before, after).slice(0, MOST_CHANGES);
-  const summary = await close(end.status, end.message ?? end.reason, changes);
+  const summary = await close(end.status, end.message ?? end.reason);
   return { status: end.status, summary };
 }
 

@@ -92,14 +92,30 @@ export const lostMasks = z.strictObject({
 });
 export type LostMasks = z.infer<typeof lostMasks>;
 
-export const closeRun = z.strictObject({
-  status: count.max(255).optional(),
-  reason: text(500),
-  /** What the run did to files that someone else executes or obeys. */
+export const MOST_CHANGES = 200;
+/** As JSON: what is left of an entry is more than the rest of it can take. */
+export const MOST_CHANGES_BYTES = 32 << 10;
+
+/** What the run did to files that someone else executes or obeys. */
+const changes = z.strictObject({
   changes: z
     .array(z.strictObject({ path: text(4096), how: z.enum(['added', 'changed', 'removed']) }))
-    .max(200)
-    .default([]),
+    .max(MOST_CHANGES)
+    .refine((list) => Buffer.byteLength(JSON.stringify(list)) <= MOST_CHANGES_BYTES, 'too long'),
+  /** Of all, listed or not. */
+  changeCount: count,
+  /** Folders that there was no time to look into at the end. */
+  unwalked: count,
+});
+export type Changes = z.infer<typeof changes>;
+
+export const MOST_REASON = 500;
+
+export const closeRun = z.strictObject({
+  status: count.max(255).optional(),
+  reason: text(MOST_REASON),
+  /** Absent: nobody looked. */
+  changes: changes.optional(),
 });
 export type CloseRun = z.infer<typeof closeRun>;
 
@@ -119,7 +135,7 @@ export interface DeniedLine {
   readonly remedy: string | null;
 }
 
-export interface RunSummary {
+export interface RunSummary extends Changes {
   readonly run: RunId;
   readonly agent: string;
   readonly environment: string;
@@ -128,8 +144,6 @@ export interface RunSummary {
   readonly denials: number;
   readonly denied: readonly DeniedLine[];
   readonly bytes: number;
-  /** Of files that someone else executes or obeys. */
-  readonly changes: CloseRun['changes'];
   readonly durationMs: number;
   readonly firstCallMs: number | null;
   readonly ledgerIndex: number;

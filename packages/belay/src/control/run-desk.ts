@@ -4,6 +4,7 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { BelayError, reasonOf } from '../core/errors.ts';
+import { excerpt } from '../core/excerpt.ts';
 import { type Clock, newRunId, type Random, type RunId } from '../core/ids.ts';
 import type { Gateway } from '../gateway/gateway.ts';
 import type { ProxyTokens } from '../identity/proxy-tokens.ts';
@@ -15,7 +16,7 @@ import { certificateOf, type Signer } from './certificate.ts';
 import { type DaemonRun, summaryOf } from './daemon-run.ts';
 import type { GuardWatch } from './guard-watch.ts';
 import type { Home } from './home.ts';
-import type { OpenedRun, OpenRun, RunNotice } from './protocol.ts';
+import { MOST_REASON, type OpenedRun, type OpenRun, type RunNotice } from './protocol.ts';
 
 export type RunDesk = Pick<DaemonOperations, 'open' | 'guarded' | 'lostMasks' | 'close' | 'kill'>;
 
@@ -92,7 +93,7 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
         });
         notify(external ? { ...run.opened, proxy: await proxyFor(id) } : run.opened);
       } catch (error) {
-        await desk.close(id, { reason: reasonOf(error), changes: [] }).catch(() => {});
+        await desk.close(id, { reason: excerpt(reasonOf(error), MOST_REASON) }).catch(() => {});
         throw error;
       }
       onEntry();
@@ -129,7 +130,7 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
         run: id,
         reason,
         ...(status === undefined ? {} : { status }),
-        ...(changes.length === 0 ? {} : { changes }),
+        ...changes,
         calls,
         denials,
         bytes,

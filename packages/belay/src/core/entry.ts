@@ -101,11 +101,16 @@ export interface RunClose {
   readonly calls: number;
   readonly denials: number;
   readonly bytes: number;
-  /** What the run did to files that someone else executes or obeys, paths in the workspace. */
+  /** What the run did to files that someone else executes or obeys, paths in the workspace. Absent:
+   * nobody looked. */
   readonly changes?: readonly {
     readonly path: string;
     readonly how: 'added' | 'changed' | 'removed';
   }[];
+  /** Of all changes, listed or not. */
+  readonly changeCount?: number;
+  /** Folders that were not searched for changes. */
+  readonly unwalked?: number;
 }
 
 /** What the probe of a run's sandbox found to hold, signed by the installation. The signature is over

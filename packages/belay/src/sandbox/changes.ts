@@ -8,6 +8,9 @@ export interface Change {
   readonly how: 'added' | 'changed' | 'removed';
 }
 
+/** What was there before the run comes first. */
+const ORDER: readonly Change['how'][] = ['changed', 'removed', 'added'];
+
 /** What differs; only where both looked. */
 export function changesBetween(before: Survey, after: Survey): readonly Change[] {
   const changes: Change[] = [];
@@ -21,7 +24,8 @@ export function changesBetween(before: Survey, after: Survey): readonly Change[]
       if (!after.executed.has(path)) changes.push({ path, how: 'removed' });
     }
   }
-  const rank = ({ path }: Change): number => (meaningOf(path) === undefined ? 1 : 0);
+  const rank = ({ path, how }: Change): number =>
+    (meaningOf(path) === undefined ? ORDER.length : 0) + ORDER.indexOf(how);
   return changes.sort((a, b) => rank(a) - rank(b) || (a.path < b.path ? -1 : 1));
 }
 

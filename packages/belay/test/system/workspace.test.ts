@@ -312,11 +312,11 @@ verifies(
     expect(run.status, run.stderr).toBe(0);
     const changes = [
       { path: 'new/.git', how: 'added' },
+      { path: 'package.json', how: 'changed' },
       { path: 'Makefile', how: 'added' },
       { path: 'new/.git/hooks/pre-commit', how: 'added' },
-      { path: 'package.json', how: 'changed' },
     ];
-    expect(run.summary).toMatchObject({ changes });
+    expect(run.summary).toMatchObject({ changes, changeCount: 4, unwalked: 0 });
     const entries = await place.entries(run.summary?.run);
     expect(entries.at(-1)).toMatchObject({ type: 'run.close', changes });
     const words = await place.session.belay(['run', '--', 'rm', 'Makefile']);
@@ -442,6 +442,37 @@ verifies(
     const refused = await place.run([], ['true']);
     expect(refused.status).not.toBe(0);
     expect(refused.stderr).toContain('`./linked.txt` cannot be read: a symbolic link leads there');
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'fsw.changes',
+  'names that fill more than an entry neither keep a run open nor hide a change',
+  async () => {
+    await using place = await openPlace();
+    place.put('package.json', '{}\n');
+    // Twenty files at 3.8 KB of path each.
+    const deep = `${Array(19).fill('A'.repeat(199)).join('/')}`;
+    const script = `mkdir -p ${deep} && cd ${deep} && touch $(seq -f %g.sh 20) && echo 1 > "$OLDPWD/package.json"`;
+    const run = await place.run([], ['sh', '-c', script]);
+    expect(run.status, run.stderr).toBe(0);
+    expect(run.summary).toMatchObject({ changeCount: 21 });
+    const close = (await place.entries(run.summary?.run)).at(-1);
+    expect(close).toMatchObject({ type: 'run.close', reason: 'exited', changeCount: 21 });
+    const { changes } = close as Extract<typeof close, { type: 'run.close' }>;
+    expect(changes?.[0]).toEqual({ path: 'package.json', how: 'changed' });
+    expect(changes?.length).toBeLessThan(20);
+    const words = await place.session.belay([
+      'run',
+      '--',
+      'sh',
+      '-c',
+      'rm -r A*; touch $(seq -f %g.sh 300)',
+    ]);
+    expect(words.stderr).toMatch(
+      /belay: and \d+ more such files; `belay show r-\w+` lists \d+ of all/,
+    );
   },
   { timeoutMs: 60_000 },
 );

@@ -12,7 +12,7 @@ import { ORDINARY_UID } from '../../installed.ts';
 import { verifies } from '../../verifies.ts';
 
 const TARGETS = { loopbackPort: 9, sockets: ['/run/x.sock'] };
-const NOTHING: MaskPlan = { pins: [], readOnly: [], placeholders: [], shown: [] };
+const NOTHING: MaskPlan = { pins: [], readOnly: [], placeholders: [], shown: [], closed: [] };
 const ALWAYS = [
   ...['no-new-privileges', 'filter', 'capabilities', 'uid0', 'mount', 'user-namespace', 'ptrace'],
   ...['core-pattern', 'set-uid', 'processes', 'environment', 'packet-socket', 'vsock'],
