@@ -39,6 +39,9 @@ export const requirements = {
     behaviour: 'after the first failed sync nothing is acknowledged or allowed again',
   },
   'log.full-disk': { behaviour: 'a full disk denies calls with one clear message' },
+  'log.overload': {
+    behaviour: 'under overload new effects are refused, and no other entry is lost',
+  },
   'log.run-seq': { behaviour: 'the entries of a run are numbered without a gap' },
   'log.group-commit': { behaviour: 'entries that queue together share one durable write' },
   'log.verify': { behaviour: '`belay log verify` finds a changed, lost or repeated entry' },
@@ -91,6 +94,9 @@ export const requirements = {
   'gw.pinned-address': { behaviour: 'the address that was checked is the address that is dialled' },
   'gw.abort-during-commit': {
     behaviour: 'a client that leaves while its intent is written leaves nothing behind',
+  },
+  'gw.one-at-a-time': {
+    behaviour: 'a connection has one call in progress; a bounded number wait behind it',
   },
   'gw.dead-upstream': { behaviour: 'a dead upstream is a 502 with one clear reason' },
   'gw.bad-certificate': { behaviour: 'an upstream whose certificate does not verify is refused' },

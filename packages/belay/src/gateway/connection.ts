@@ -55,6 +55,10 @@ export interface Connection {
   /** Why every request on it is refused: its TLS name contradicts its destination. */
   readonly misdirected: string | undefined;
   readonly calls: Set<OpenCall>;
+  /** A request is being answered. */
+  busy: boolean;
+  /** Starts those that arrived behind it. */
+  readonly waiting: (() => void)[];
   open: boolean;
 }
 
@@ -65,8 +69,16 @@ export function openConnection(
   target: Target | undefined,
   misdirected?: string,
 ): Connection {
-  const calls = new Set<OpenCall>();
-  const connection: Connection = { attachment, socket, target, misdirected, calls, open: true };
+  const connection: Connection = {
+    attachment,
+    socket,
+    target,
+    misdirected,
+    calls: new Set(),
+    busy: false,
+    waiting: [],
+    open: true,
+  };
   attachment.connections.add(connection);
   socket.once('close', () => {
     abandon(connection);
@@ -83,6 +95,7 @@ export function endCall({ calls, attachment }: Connection, call: OpenCall): void
 /** Ends every call of a connection, and lets no answer be written to it any more. */
 export function abandon(connection: Connection): void {
   connection.open = false;
+  connection.waiting.length = 0;
   if (connection.calls.size === 0) return;
   const gone = new BelayError('ERR_ABORTED', 'the client went away');
   for (const call of connection.calls) {

@@ -18,8 +18,9 @@ export type LedgerHealth =
 export interface Ledger {
   /**
    * Resolves when the entry is on the disk. Assigns id, index, ts and, for an entry with a `run`,
-   * seq, synchronously and in call order. Rejects with ERR_LEDGER once the ledger has failed. What
-   * nobody waits for may be written `soon`: with the next entry, or within 20 ms.
+   * seq, synchronously and in call order. Rejects with ERR_LEDGER once the ledger has failed, and an
+   * intent also while too much waits for the disk: what has happened is taken or fails the ledger.
+   * What nobody waits for may be written `soon`: with the next entry, or within 20 ms.
    */
   append(body: EntryBody, when?: 'now' | 'soon'): Promise<Receipt>;
   health(): LedgerHealth;

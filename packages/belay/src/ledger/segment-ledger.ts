@@ -32,8 +32,10 @@ interface Waiting {
   readonly reject: (error: BelayError) => void;
 }
 
-/** Appends that may wait for room in the ring. */
-const MAX_OVERFLOW = 1024;
+/** When as many entries wait for room in the ring, nothing new is begun. */
+const MOST_BEFORE_INTENT = 1024;
+/** What has happened is taken even then: it can be no more than is under way, unless the disk is gone. */
+const MAX_OVERFLOW_BYTES = 64 << 20;
 /** How long an entry that nobody waits for may wait for company. */
 const SOON_MS = 10;
 const CLOSE_LIMIT_MS = 10_000;
@@ -52,6 +54,7 @@ export class SegmentLedger implements Ledger, AsyncDisposable {
   #waiting: Waiting[] = [];
   /** Payloads with a place and no room in the ring yet, in order. */
   #overflow: Uint8Array[] = [];
+  #overflowBytes = 0;
   #publishing = false;
   #soon: NodeJS.Timeout | undefined;
   #closing = false;
@@ -95,7 +98,7 @@ export class SegmentLedger implements Ledger, AsyncDisposable {
     let entry: Entry;
     let payload: Uint8Array;
     try {
-      this.#refuseUnlessOpen();
+      this.#refuseUnlessOpen(body);
       entry = this.#place(body);
       payload = encode(entry);
     } catch (error) {
@@ -107,7 +110,7 @@ export class SegmentLedger implements Ledger, AsyncDisposable {
     const receipt: Receipt = seq === undefined ? { index } : { index, seq };
     return new Promise((resolve, reject) => {
       this.#waiting.push({ receipt, resolve, reject });
-      if (this.#overflow.length > 0 || !this.#ring.put(payload)) this.#overflow.push(payload);
+      if (this.#overflow.length > 0 || !this.#ring.put(payload)) this.#wait(payload);
       if (when === 'now') this.#publishThisTurn();
       else this.#soon ??= setTimeout(() => this.#publish(), SOON_MS).unref();
     });
@@ -149,11 +152,21 @@ export class SegmentLedger implements Ledger, AsyncDisposable {
     void this.#writer.terminate();
   }
 
-  #refuseUnlessOpen(): void {
+  #refuseUnlessOpen({ type }: EntryBody): void {
     if (this.#failed !== undefined) throw failure(this.#failed);
     if (this.#closing) throw new BelayError('ERR_LEDGER', 'the ledger is closed');
-    if (this.#overflow.length < MAX_OVERFLOW) return;
+    if (type !== 'intent' || this.#overflow.length < MOST_BEFORE_INTENT) return;
     throw new BelayError('ERR_LEDGER', `${this.#waiting.length} entries already wait for the disk`);
+  }
+
+  #wait(payload: Uint8Array): void {
+    this.#overflow.push(payload);
+    this.#overflowBytes += payload.length;
+    if (this.#overflowBytes <= MAX_OVERFLOW_BYTES) return;
+    // An entry that is dropped in silence would be a lie: better none at all from here on.
+    const reason = `${this.#waiting.length} entries wait for the disk`;
+    this.#ring.fail(reason);
+    this.#fail(reason);
   }
 
   #place(body: EntryBody): Entry {
@@ -211,7 +224,7 @@ export class SegmentLedger implements Ledger, AsyncDisposable {
       moved++;
     }
     if (moved === 0) return;
-    this.#overflow.splice(0, moved);
+    for (const { length } of this.#overflow.splice(0, moved)) this.#overflowBytes -= length;
     this.#publish();
   }
 

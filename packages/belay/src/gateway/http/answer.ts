@@ -21,6 +21,8 @@ export interface Ask {
   readonly request: IncomingMessage;
   readonly reply: ServerResponse;
   readonly hasBody: boolean;
+  /** The answer is complete: the next request of its connection may be taken up. */
+  readonly done: () => void;
 }
 
 /** Passes a response on, and ends the call with its last byte. */
@@ -97,7 +99,7 @@ export function refuse(ask: Ask, code: DenyCode, told: Told): void {
   finish(ask, body);
 }
 
-function breakOff(connection: Connection): void {
+export function breakOff(connection: Connection): void {
   abandon(connection);
   connection.socket.destroy();
 }
@@ -106,10 +108,11 @@ function breakOff(connection: Connection): void {
  * Ends an answer. While the request is still arriving, a close would reset the connection under the
  * answer, so the rest is read away first, within limits.
  */
-function finish({ request, reply, hasBody }: Ask, last?: Buffer): void {
+function finish({ request, reply, hasBody, done }: Ask, last?: Buffer): void {
   if (!hasBody || request.complete) {
     if (last === undefined) reply.end();
     else reply.end(last);
+    done();
     return;
   }
   if (last !== undefined) reply.write(last);
@@ -122,6 +125,7 @@ function finish({ request, reply, hasBody }: Ask, last?: Buffer): void {
     reply.end(() => {
       if (!request.complete) request.socket.destroySoon();
     });
+    done();
   };
   const timer = setTimeout(end, LINGER_MS);
   request

@@ -7,7 +7,7 @@ import { reasonOf, unreachable } from '../../core/errors.ts';
 import { type CallId, type Clock, type Random, uuid7 } from '../../core/ids.ts';
 import { printable } from '../../core/target.ts';
 import { type Connection, endCall, type OpenCall, type Report } from '../connection.ts';
-import { type Ask, refuse, respond } from './answer.ts';
+import { type Ask, breakOff, refuse, respond } from './answer.ts';
 import { NO_BODY, readBody } from './body.ts';
 import { type Head, parseHead } from './head.ts';
 
@@ -24,8 +24,33 @@ export type Serve = (
   reply: ServerResponse,
 ) => void;
 
+/** Requests that may wait on one connection behind the one in progress; apt sends ten ahead. */
+const MOST_WAITING = 16;
+
 export function createServe({ perform, report, clock, random }: ServeParts): Serve {
+  // One at a time on each connection: what a client sends ahead comes in one piece, and thousands of
+  // calls in one turn would keep every other run, and the beat of the guard, waiting.
   function serve(connection: Connection, request: IncomingMessage, reply: ServerResponse): void {
+    // The parser goes on to the end of what it has read, also on a connection that is closed.
+    if (!connection.open) return;
+    if (!connection.busy) {
+      connection.busy = true;
+      start(connection, request, reply);
+    } else if (connection.waiting.length < MOST_WAITING) {
+      connection.waiting.push(() => start(connection, request, reply));
+    } else {
+      reportOn(connection, request, 'too many requests ahead of their answers');
+      breakOff(connection);
+    }
+  }
+
+  function next(connection: Connection): void {
+    const waiting = connection.waiting.shift();
+    if (waiting === undefined) connection.busy = false;
+    else waiting();
+  }
+
+  function start(connection: Connection, request: IncomingMessage, reply: ServerResponse): void {
     if (connection.misdirected !== undefined) {
       refuseEarly(connection, request, reply, 421, connection.misdirected);
       return;
@@ -36,7 +61,7 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
       return;
     }
     const hasBody = head.bodyBytes !== 0;
-    const ask: Ask = { connection, request, reply, hasBody };
+    const ask: Ask = { connection, request, reply, hasBody, done: () => next(connection) };
     if (!hasBody) {
       begin(ask, head, NO_BODY);
       return;
@@ -107,17 +132,27 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
     status: number,
     reason: string,
   ): void {
-    const { attachment, target } = connection;
+    reportOn(connection, request, reason);
     const { headers } = request;
+    const length = headers['content-length'] ?? '0';
+    const hasBody = headers['transfer-encoding'] !== undefined || length !== '0';
+    const message = `the request was refused: ${reason}`;
+    // Nothing was waited for: at once, all that was sent ahead would be refused in this turn.
+    const done = (): void => void setImmediate(() => next(connection));
+    const ask: Ask = { connection, request, reply, hasBody, done };
+    refuse(ask, 'protocol', { status, message });
+  }
+
+  function reportOn(
+    { attachment, target }: Connection,
+    { headers }: IncomingMessage,
+    reason: string,
+  ): void {
     const { host, port } = target ?? {
       host: printable((headers.host ?? '').slice(0, 253)),
       port: 0,
     };
     report({ run: attachment.run, host, port, reason });
-    const length = headers['content-length'] ?? '0';
-    const hasBody = headers['transfer-encoding'] !== undefined || length !== '0';
-    const message = `the request was refused: ${reason}`;
-    refuse({ connection, request, reply, hasBody }, 'protocol', { status, message });
   }
 
   return serve;

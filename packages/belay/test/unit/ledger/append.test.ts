@@ -145,27 +145,54 @@ verifies(
 );
 
 verifies(
-  'log.verify',
-  'a flood beyond the queue is refused and what was taken is kept',
+  'log.overload',
+  'a flood beyond the queue is refused its intents, and whatever has happened is taken',
   async () => {
     const dir = freshDir();
     const { ledger } = await open(dir, { ringBytes: 1 << 17, segmentBytes: 8 * SMALL_SEGMENT });
-    const text = 'x'.repeat(1000);
-    const all = await Promise.allSettled(
-      Array.from({ length: 3000 }, (_, n) =>
-        ledger.append({ type: 'config.load', detail: { n, text } }),
-      ),
-    );
-    const taken = all.filter((result) => result.status === 'fulfilled');
-    const refused = all.filter((result) => result.status === 'rejected');
+    const run = newRun();
+    const calls = Array.from({ length: 3000 }, newCall);
+    const begun = calls.map((call) => ledger.append(intent(run, call)));
+    const ended = calls.map((n) => ledger.append({ type: 'config.load', detail: { n } }));
+    const [results] = await Promise.all([Promise.allSettled(begun), Promise.all(ended)]);
+    const refused = results.filter((result) => result.status === 'rejected');
     expect(refused.length).toBeGreaterThan(1000);
     for (const { reason } of refused) expect(reason.code).toBe('ERR_LEDGER');
     expect(ledger.health()).toEqual({ kind: 'writing' });
-    expect(await ledger.append(state(1))).toEqual({ index: taken.length });
+    const taken = calls.filter((_, n) => results[n]?.status === 'fulfilled');
+    await Promise.all(taken.map((call) => ledger.append(outcome(run, call))));
+    expect(await ledger.append(state(1))).toEqual({ index: 2 * taken.length + 3000 });
     await ledger[Symbol.asyncDispose]();
     await expect(ledger.append(state(2))).rejects.toMatchObject({ code: 'ERR_LEDGER' });
-    expect(await audit(dir)).toMatchObject({ ok: true, entries: taken.length + 1 });
+    const entries = 2 * taken.length + 3001;
+    expect(await audit(dir)).toMatchObject({ ok: true, entries, openIntents: 0 });
   },
+);
+
+verifies(
+  ['log.overload', 'log.fsync-fails-once'],
+  'entries without end and a disk that does not follow fail the ledger, which drops none in silence',
+  async () => {
+    const dir = freshDir();
+    const { ledger } = await open(dir, { segmentBytes: 8 << 20 });
+    const text = 'x'.repeat(60_000);
+    const results = await Promise.allSettled(
+      Array.from({ length: 1400 }, (_, n) =>
+        ledger.append({ type: 'config.load', detail: { n, text } }),
+      ),
+    );
+    expect(ledger.health()).toMatchObject({
+      kind: 'failed',
+      reason: expect.stringMatching(/entries wait for the disk/),
+    });
+    const lost = results.filter((result) => result.status === 'rejected');
+    expect(lost.length).toBeGreaterThan(1000);
+    for (const { reason } of lost) expect(reason.code).toBe('ERR_LEDGER');
+    await expect(ledger.append(state(1))).rejects.toMatchObject({ code: 'ERR_LEDGER' });
+    await ledger[Symbol.asyncDispose]();
+    expect(await audit(dir)).toMatchObject({ ok: true });
+  },
+  { timeoutMs: 30_000 },
 );
 
 verifies(

@@ -206,6 +206,28 @@ verifies(
 );
 
 verifies(
+  'log.overload',
+  'of thousands of calls in one turn each has its intent and outcome, or its denial',
+  async () => {
+    const { monitor, id, denied } = build({ caps: { calls: 6000 } });
+    const path = `/${'x'.repeat(500)}`;
+    const results = await Promise.all(
+      Array.from({ length: 8000 }, async () => drain(await monitor.perform(call(id, { path })))),
+    );
+    const count = (text: string): number => results.filter((result) => result === text).length;
+    expect(count('hello')).toBeGreaterThan(1000);
+    expect(count('denied ledger.failed')).toBeGreaterThan(1000);
+    expect(count('denied budget.calls')).toBe(2000);
+    const all = (await entries()).map(({ type }) => type);
+    const typed = (type: string): number => all.filter((one) => one === type).length;
+    expect([typed('intent'), typed('outcome')]).toEqual([count('hello'), count('hello')]);
+    expect(typed('denial')).toBe(8000 - count('hello'));
+    expect(denied).toHaveLength(typed('denial'));
+    expect(ledger.health()).toEqual({ kind: 'writing' });
+  },
+);
+
+verifies(
   'monitor.stop-again',
   'a stop that lands while the intent is written keeps the call here',
   async () => {

@@ -1,0 +1,71 @@
+// Requests that a client sends ahead of their answers, on one connection.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'vitest';
+import { verifies } from '../../verifies.ts';
+import { until } from '../upstream/origin.ts';
+import { answer, denied, raw, startGateway, throughBridge } from './harness.ts';
+
+const PLAIN = { name: 'api.example.com', port: 80 };
+const get = (path: string, host = PLAIN.name): string =>
+  `GET ${path} HTTP/1.1\r\nhost: ${host}\r\n`;
+
+verifies(
+  'gw.one-at-a-time',
+  'what is sent ahead is answered in its order, and one call of it is in progress',
+  async () => {
+    let now = 0;
+    let most = 0;
+    await using gw = await startGateway(async (call) => {
+      now += 1;
+      most = Math.max(most, now);
+      await sleep(2);
+      now -= 1;
+      return call.path === '/no' ? denied(403, 'no') : answer(call.path);
+    });
+    const post = `POST /body HTTP/1.1\r\nhost: ${PLAIN.name}\r\ncontent-length: 4\r\n\r\nbody`;
+    const others = Array.from({ length: 11 }, (_, i) => `${get(`/${i}`)}\r\n`);
+    const ahead = [
+      `${get('/')}\r\n`,
+      `${get('/no')}\r\n`,
+      post,
+      `${get('/x', 'evil.example')}\r\n`,
+    ];
+    const last = `${get('/last')}connection: close\r\n\r\n`;
+    const got = await raw(throughBridge(gw.path, PLAIN), [...ahead, ...others, last].join(''));
+    expect(got.match(/(?<=HTTP\/1\.1 )\d+/g)).toEqual([
+      ...['200', '403', '200', '421'],
+      ...Array(12).fill('200'),
+    ]);
+    expect(gw.calls.map(({ path }) => path)).toEqual([
+      ...['/', '/no', '/body'],
+      ...Array.from({ length: 11 }, (_, i) => `/${i}`),
+      '/last',
+    ]);
+    expect(got).toMatch(/\r\n\r\n\/last$/);
+    expect(most).toBe(1);
+  },
+);
+
+verifies(
+  'gw.one-at-a-time',
+  'a client that sends thousands of requests ahead is cut, and one call of them was made',
+  async () => {
+    for (const [path, host, calls] of [
+      ['/', PLAIN.name, 1],
+      ['/', 'evil.example', 0],
+    ] as const) {
+      await using gw = await startGateway(() => new Promise(() => {}));
+      const socket = throughBridge(gw.path, PLAIN);
+      const closed = new Promise((resolve) => socket.once('close', resolve));
+      socket.resume().write(`${get(path, host)}\r\n`.repeat(8_000));
+      await closed;
+      await until('nothing is left', () => gw.gateway.stats().connections === 0);
+      expect(gw.calls).toHaveLength(calls);
+      expect(gw.calls.every(({ signal }) => signal.aborted)).toBe(true);
+      expect(gw.reasons().filter((why) => why.includes('ahead of their answers'))).toHaveLength(1);
+      // What is refused without a call is answered in a turn of its own.
+      expect(gw.reasons()).toHaveLength(2 - calls);
+    }
+  },
+);
