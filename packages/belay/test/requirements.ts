@@ -63,6 +63,9 @@ export const requirements = {
   'budget.never-over': { behaviour: 'settled plus reserved never exceeds a cap (I3)' },
   'budget.calls': { behaviour: 'a run makes at most its cap of calls' },
   'budget.bytes': { behaviour: 'a run moves at most its cap of bytes, also in streams' },
+  'budget.denials': {
+    behaviour: 'a run that is refused more often than its cap is stopped, and writes no more',
+  },
   'identity.grant-expiry': { behaviour: 'an expired grant permits nothing' },
   'identity.under-review': { behaviour: 'a grant under review permits nothing live' },
   'vault.injected': {

@@ -11,6 +11,12 @@ export interface Caps {
   readonly bytes?: number;
 }
 
+/** Of one run. */
+export interface RunCaps extends Caps {
+  /** Refused attempts of any kind. */
+  readonly denials: number;
+}
+
 /** One counter set; `name` is what a refusal calls it. */
 export interface BudgetScope {
   readonly name: string;

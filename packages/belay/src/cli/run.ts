@@ -3,7 +3,7 @@
 import { type Command, Option } from 'commander';
 import { parseSize } from '../config/size.ts';
 import { findHome } from '../control/home.ts';
-import { launch } from '../control/launch.ts';
+import { type LaunchOptions, launch } from '../control/launch.ts';
 import type { RunSummary } from '../control/protocol.ts';
 import { parsePublished } from '../control/publish.ts';
 import { BelayError } from '../core/errors.ts';
@@ -62,7 +62,12 @@ export function register(program: Command): void {
       [],
     )
     .option('--shadow', 'reads pass, writes are listed and refused')
-    .option('--budget <unit=cap>', 'calls=100 or bytes=10MB; may be repeated', collect, [])
+    .option(
+      '--budget <unit=cap>',
+      'calls=100, bytes=10MB or denials=50; may be repeated',
+      collect,
+      [],
+    )
     .option('--workdir <dir>', 'the workspace', '.')
     .addOption(
       new Option(
@@ -100,16 +105,19 @@ export function register(program: Command): void {
     });
 }
 
-function parseBudget(given: readonly string[]): { calls?: number; bytes?: number } {
-  const caps: { calls?: number; bytes?: number } = {};
+type RunBudget = { -readonly [Unit in keyof LaunchOptions['caps']]: LaunchOptions['caps'][Unit] };
+
+function parseBudget(given: readonly string[]): RunBudget {
+  const caps: RunBudget = {};
   for (const item of given) {
     const [unit, cap = ''] = item.split('=', 2);
-    if (unit === 'calls' && /^\d{1,12}$/.test(cap)) caps.calls = Number(cap);
-    else {
+    if ((unit === 'calls' || unit === 'denials') && /^\d{1,12}$/.test(cap)) {
+      caps[unit] = Number(cap);
+    } else {
       const size = unit === 'bytes' ? parseSize(cap) : undefined;
       if (size === undefined) {
         throw new BelayError('ERR_USAGE', `budget \`${item}\` is not understood`, {
-          hint: 'write calls=100 or bytes=10MB',
+          hint: 'write calls=100, bytes=10MB or denials=50',
         });
       }
       caps.bytes = size;

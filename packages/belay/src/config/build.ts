@@ -139,7 +139,10 @@ function buildGrant(document: Document, report: Report, path: Path, raw: RawGran
     state: raw.state,
     mode: raw.mode,
     ...(expiresAt === undefined ? {} : { expiresAt }),
-    caps: buildCaps(report, [...path, 'caps'], raw.caps),
+    caps: {
+      ...buildCaps(report, [...path, 'caps'], raw.caps),
+      ...(raw.caps.denials === undefined ? {} : { denials: raw.caps.denials }),
+    },
   };
 }
 

@@ -33,7 +33,7 @@ export interface GrantConfig {
   readonly mode: Mode;
   /** Milliseconds since the epoch. */
   readonly expiresAt?: number;
-  readonly caps: CapsConfig;
+  readonly caps: CapsConfig & { readonly denials?: number };
 }
 
 export type SecretSource =

@@ -15,6 +15,14 @@ const caps = z.strictObject({
     .describe('at most so many bytes in both directions: 100000, "100MB", "1GiB"'),
 });
 
+const runCaps = caps.extend({
+  denials: z
+    .int()
+    .min(0)
+    .optional()
+    .describe('refused attempts; one more stops the run; default 100000'),
+});
+
 const limits = z.strictObject({
   processes: z.int().min(16).max(1_000_000).optional().describe('at most so many at once'),
   memory: z
@@ -37,7 +45,7 @@ const grant = z.strictObject({
     .enum(['live', 'shadow'])
     .default('live')
     .describe('in shadow mode reads and model calls pass and writes are refused'),
-  caps: caps.default({}).describe('caps of each run under this grant'),
+  caps: runCaps.default({}).describe('caps of each run under this grant'),
 });
 
 const credential = z.strictObject({

@@ -30,6 +30,8 @@ export interface DaemonOperations {
   kill(
     which: { run?: RunId | undefined; all?: boolean | undefined },
     reason: string,
+    /** Of the stop; default `operator`. */
+    cause?: string,
   ): Promise<readonly RunId[]>;
   /** Entries from an index on, then, if asked, new ones as they become durable. */
   entries(from: number, follow: boolean, signal: AbortSignal): AsyncIterable<Entry>;

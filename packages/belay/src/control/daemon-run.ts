@@ -1,7 +1,7 @@
 // A run as the daemon holds it: from its registration to its closing entry. Registration wires what
 // the monitor needs (grant, judge, budgets, vault) out of the configuration that the launcher read.
 
-import type { Caps } from '../budget/budgets.ts';
+import type { RunCaps } from '../budget/budgets.ts';
 import type { MonitoredRun } from '../monitor/facts.ts';
 import type { Declared } from '../upstream/upstream.ts';
 import type {
@@ -24,7 +24,7 @@ export interface DaemonRun extends MonitoredRun {
   readonly declared: Declared;
   /** Names whose declared upstream speaks plain HTTP. */
   readonly plain: ReadonlySet<string>;
-  readonly caps: Caps;
+  readonly caps: RunCaps;
   readonly configDigest: string;
   readonly opened: OpenedRun;
   readonly command: readonly string[];

@@ -15,6 +15,7 @@ import type { ProxyListener } from '../gateway/listen/proxy-listener.ts';
 import { createProxyTokens } from '../identity/proxy-tokens.ts';
 import { createRuns } from '../identity/runs.ts';
 import { openLedger } from '../ledger/open.ts';
+import { createDenials } from '../monitor/denials.ts';
 import { createMonitor } from '../monitor/perform.ts';
 import { type Engine, loadEngine } from '../policy/engine.ts';
 import { policyForRun } from '../policy/for-run.ts';
@@ -71,10 +72,16 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const stops = createStops();
   const feed = createEntryFeed(ledger);
   await using upstream = createUpstream();
+  const denials = createDenials({
+    runs,
+    ledger,
+    onExhausted: (run, reason) => void desk.kill({ run }, reason, 'denials'),
+  });
   const monitor = createMonitor({
     runs,
     stops,
     ledger,
+    denials,
     clock,
     observe: feed.stir,
     carry: {
@@ -97,7 +104,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   });
   const noteDenial = (denial: { run: RunId; host: string; port: number; reason: string }): void => {
     // A failed append closes the ledger, and every call after it is denied.
-    void ledger.append({ type: 'net.denial', ...denial }).then(feed.stir, () => {});
+    void denials.record({ type: 'net.denial', ...denial }).then(feed.stir, () => {});
   };
   await using gateway = createGateway({
     perform: monitor.perform,

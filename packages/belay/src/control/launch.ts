@@ -27,6 +27,7 @@ import {
   type Containment,
   MOST_REASON,
   type OpenedRun,
+  type OpenRun,
   PROTOCOL_VERSION,
   type RunNotice,
   type RunSummary,
@@ -47,7 +48,7 @@ export interface LaunchOptions {
   readonly ports: readonly PublishedPort[];
   readonly shadow: boolean;
   readonly containment: Containment;
-  readonly caps: { readonly calls?: number; readonly bytes?: number };
+  readonly caps: OpenRun['caps'];
   readonly workdir: string;
   readonly command: readonly string[];
   readonly env: NodeJS.ProcessEnv;
@@ -231,6 +232,7 @@ async function watch(
       if (!first.line.done && first.line.value.kind === 'stopped') {
         await contained.kill();
         const { state, reason } = first.line.value;
+        options.say(`belay: error: ${opened.run} was ${state}: ${reason}`);
         return {
           status: EXIT.stopped,
           ran: true,

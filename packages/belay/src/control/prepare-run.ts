@@ -1,7 +1,7 @@
 // Makes a run out of what its launcher asked: grant, judge, budgets, vault. Nothing is registered
 // yet, and every refusal happens here, before anything of the run exists.
 
-import { budgetScope, type Caps } from '../budget/budgets.ts';
+import { budgetScope, type RunCaps } from '../budget/budgets.ts';
 import { parseBundle } from '../config/bundle.ts';
 import type { Config, UpstreamConfig } from '../config/config.ts';
 import { type Selected, selectGrant } from '../config/select.ts';
@@ -32,6 +32,9 @@ export interface RunRequest {
   readonly now: number;
   readonly random: Random;
 }
+
+/** Days of an agent that asks once a second for what it is refused; a hundred megabytes or so. */
+const MOST_DENIALS = 100_000;
 
 /** Throws ERR_CONFIG, ERR_USAGE, ERR_NOT_FOUND or ERR_SECRET with what is wrong. */
 export function prepareRun(asked: RunRequest): DaemonRun {
@@ -73,6 +76,7 @@ export function prepareRun(asked: RunRequest): DaemonRun {
     declared: declaredOf(upstreams),
     plain: new Set(upstreams.filter(({ scheme }) => scheme === 'http').map(({ host }) => host)),
     caps,
+    denials: { cap: caps.denials, count: 0 },
     configDigest: bundleDigestOf(request.bundle),
     opened: {
       kind: 'opened',
@@ -111,7 +115,7 @@ function grantOf({ agent, environment, grant }: Selected, shadow: boolean): Gran
 }
 
 /** A flag can only narrow what the grant says. */
-function tightest(granted: Caps, asked: Caps): Caps {
+function tightest(granted: Partial<RunCaps>, asked: Partial<RunCaps>): RunCaps {
   const least = (a: number | undefined, b: number | undefined): number | undefined =>
     a === undefined ? b : b === undefined ? a : Math.min(a, b);
   const calls = least(granted.calls, asked.calls);
@@ -119,6 +123,7 @@ function tightest(granted: Caps, asked: Caps): Caps {
   return {
     ...(calls === undefined ? {} : { calls }),
     ...(bytes === undefined ? {} : { bytes }),
+    denials: least(granted.denials, asked.denials) ?? MOST_DENIALS,
   };
 }
 

@@ -31,7 +31,11 @@ export const openRun = z.strictObject({
     write: z.array(text(4096)).max(100),
   }),
   containment,
-  caps: z.strictObject({ calls: count.exactOptional(), bytes: count.exactOptional() }),
+  caps: z.strictObject({
+    calls: count.exactOptional(),
+    bytes: count.exactOptional(),
+    denials: count.exactOptional(),
+  }),
   command: z.array(text(100_000)).min(1).max(1000),
   workdir: text(4096),
   uid: count,

@@ -139,11 +139,11 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
       return summaryOf(run, changes, clock(), receipt.index);
     },
 
-    async kill({ run, all }, reason) {
+    async kill({ run, all }, reason, cause = 'operator') {
       const victims = all === true ? runs.list() : run === undefined ? [] : [open(run)];
       for (const victim of victims) {
         const scope = { kind: 'run', name: victim.id } as const;
-        stops.set(scope, 'operator', 'killed', reason);
+        stops.set(scope, cause, 'killed', reason);
         victim.state = 'stopped';
         victim.notify({ kind: 'stopped', state: 'killed', reason });
         tokens.revoke(victim.id);

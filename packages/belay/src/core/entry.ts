@@ -90,7 +90,7 @@ export interface RunOpen {
   readonly ports: readonly { readonly host: number; readonly inside: number }[];
   /** Of the host, opened to the agent beyond its workspace. */
   readonly paths: { readonly read: readonly string[]; readonly write: readonly string[] };
-  readonly caps: { readonly calls?: number; readonly bytes?: number };
+  readonly caps: { readonly calls?: number; readonly bytes?: number; readonly denials?: number };
 }
 
 export interface RunClose {

@@ -4,6 +4,7 @@
 import type { BudgetScope } from '../budget/budgets.ts';
 import type { Call, CallKind, EffectClass } from '../core/call.ts';
 import type { CallHead } from '../core/entry.ts';
+import { excerpt } from '../core/excerpt.ts';
 import type { Denial, Verdict } from '../core/verdict.ts';
 import type { RunIdentity } from '../identity/runs.ts';
 import type { Scope } from '../stop/stops.ts';
@@ -40,6 +41,8 @@ export interface MonitoredRun extends RunIdentity {
   readonly judge: Judge;
   readonly vault: Vault;
   readonly tally: Tally;
+  /** Refused attempts of any kind; see denials.ts. */
+  readonly denials: { readonly cap: number; count: number };
 }
 
 /** The head of an intent or a denial. Values of the query may be secret: only its keys are kept. */
@@ -77,7 +80,7 @@ export function queryKeys(query: string): readonly string[] {
   const keys = new Set<string>();
   for (const key of new URLSearchParams(query).keys()) {
     if (keys.size === MOST_KEYS) break;
-    keys.add(key.slice(0, 128));
+    keys.add(excerpt(key, 128));
   }
   return [...keys].sort();
 }

@@ -11,6 +11,7 @@ import type { Denial, DenyCode, Hold, Step } from '../core/verdict.ts';
 import type { Runs } from '../identity/runs.ts';
 import type { Ledger } from '../ledger/ledger.ts';
 import type { Stops, StopView } from '../stop/stops.ts';
+import type { Denials } from './denials.ts';
 import { type Classified, headOf, type MonitoredRun, UNCLASSIFIED } from './facts.ts';
 import { meter } from './meter.ts';
 
@@ -33,6 +34,7 @@ export interface MonitorParts {
   readonly runs: Runs<MonitoredRun>;
   readonly stops: Stops;
   readonly ledger: Ledger;
+  readonly denials: Denials;
   readonly carry: { readonly live: Carry };
   /** Hears of every finished call, off the hot path. */
   readonly observe: (run: RunId, event: 'permitted' | 'denied' | 'settled') => void;
@@ -44,7 +46,7 @@ export interface Monitor {
 }
 
 export function createMonitor(parts: MonitorParts): Monitor {
-  const { runs, stops, ledger, carry, observe, clock } = parts;
+  const { runs, stops, ledger, denials, carry, observe, clock } = parts;
 
   async function perform(call: Call): Promise<Result> {
     const startedAt = clock();
@@ -109,7 +111,8 @@ export function createMonitor(parts: MonitorParts): Monitor {
     return settle.response(answer);
   }
 
-  /** A denial is durable before the agent hears of it, unless the disk is what failed. */
+  /** A denial is durable before the agent hears of it, unless the disk is what failed or there were
+   * too many of them. */
   async function refuse(
     call: Call,
     run: MonitoredRun | undefined,
@@ -119,7 +122,7 @@ export function createMonitor(parts: MonitorParts): Monitor {
     const { step, code, reason, policies, told } = denial;
     const head = headOf(call, run, classified);
     try {
-      await ledger.append({
+      const written = await denials.record({
         type: 'denial',
         run: call.run,
         ...head,
@@ -129,10 +132,10 @@ export function createMonitor(parts: MonitorParts): Monitor {
         policies,
         told,
       });
+      if (written) run?.tally.denied(head, denial);
     } catch (error) {
       return { kind: 'denied', denial: unwritten(reasonOf(error)) };
     }
-    run?.tally.denied(head, denial);
     observe(call.run, 'denied');
     return { kind: 'denied', denial };
   }

@@ -246,6 +246,34 @@ verifies(
 );
 
 verifies(
+  'budget.denials',
+  'a run that knocks for ever at what is closed is stopped, its user hears why, and the ledger stays small',
+  async () => {
+    await using place = await openPlace({ caps: { denials: 40 } });
+    const script = `
+      const { connect } = require('node:net');
+      const knock = () => connect(9999, '203.0.113.7').on('error', () => {}).on('connect', function () {
+        this.end();
+      }).on('close', knock);
+      for (let i = 0; i < 8; i++) knock();
+      const ask = () => fetch('http://denied.example/' + 'x'.repeat(9000)).catch(() => {}).then(ask);
+      ask();`;
+    const run = await place.run([], [process.execPath, '-e', script], { timeoutMs: 20_000 });
+    expect(run.status, run.stderr).toBe(5);
+    const why = 'killed: refused more than 40 times, its cap of denials';
+    expect(run.stderr).toContain(`belay: error: ${run.summary?.run} was ${why}`);
+    const entries = await place.entries(run.summary?.run);
+    const refused = entries.filter(({ type }) => type === 'denial' || type === 'net.denial');
+    expect(refused).toHaveLength(40);
+    expect(entries.filter(({ type }) => type === 'stop.set')).toHaveLength(1);
+    expect(entries.at(-1)).toMatchObject({ type: 'run.close', reason: why });
+    expect(JSON.stringify(refused).length).toBeLessThan(40 * 1500);
+    expect((await place.run([], ['true'])).status).toBe(0);
+  },
+  { timeoutMs: 40_000 },
+);
+
+verifies(
   'budget.bytes',
   'a run moves at most its cap of bytes, also in the middle of a stream, both ways',
   async () => {

@@ -79,7 +79,11 @@ export interface ConfigParts {
   readonly agent?: string;
   readonly allow?: readonly string[];
   readonly limits?: { readonly processes?: number; readonly memory?: string };
-  readonly caps?: { readonly calls?: number; readonly bytes?: number | string };
+  readonly caps?: {
+    readonly calls?: number;
+    readonly bytes?: number | string;
+    readonly denials?: number;
+  };
   readonly upstreams?: Readonly<Record<string, Upstream | object>>;
   readonly credentials?: Readonly<Record<string, object>>;
 }

@@ -96,6 +96,8 @@ verifies('config.errors', 'global caps in a workspace are refused, at home they 
   write('belay.jsonc', text);
   expect(() => parseBundle(loadBundle(directory))).toThrow(/^belay\.jsonc:2:3: global caps/);
   expect(parseConfig(text).caps).toEqual({ bytes: 1024 });
+  // Of a run only: there is nothing that all runs together could be stopped for.
+  expect(() => parseConfig('{ "version": 1, "caps": { "denials": 5 } }')).toThrow(/`denials`/);
 });
 
 verifies(

@@ -12,6 +12,7 @@ import { type Host, parseHost } from '../../../src/core/target.ts';
 import { createRuns, type Grant } from '../../../src/identity/runs.ts';
 import type { Ledger } from '../../../src/ledger/ledger.ts';
 import { openLedger } from '../../../src/ledger/open.ts';
+import { createDenials } from '../../../src/monitor/denials.ts';
 import type { MonitoredRun } from '../../../src/monitor/facts.ts';
 import { type Carry, createMonitor } from '../../../src/monitor/perform.ts';
 import { createStops } from '../../../src/stop/stops.ts';
@@ -34,7 +35,7 @@ afterEach(async () => {
 
 interface Setting {
   readonly grant?: Partial<Grant>;
-  readonly caps?: { calls?: number; bytes?: number };
+  readonly caps?: { calls?: number; bytes?: number; denials?: number };
   readonly effect?: 'read' | 'write' | 'irreversible';
   readonly verdict?: 'permit' | 'deny' | 'hold';
   readonly guarded?: boolean;
@@ -95,6 +96,7 @@ function build(setting: Setting = {}) {
     budgets: [budget],
     vault,
     tally: { denied: (_head, denial) => void denied.push(denial.code), settled() {} },
+    denials: { cap: setting.caps?.denials ?? 100_000, count: 0 },
     judge: {
       classify: () => ({ effect: setting.effect ?? 'read', kind: 'http', reasons: ['test'] }),
       decide: () => {
@@ -119,15 +121,25 @@ function build(setting: Setting = {}) {
     sent.push(call);
     return setting.carry === undefined ? answer(['hello']) : setting.carry(call, run, stopped);
   };
+  const exhausted: string[] = [];
+  const denials = createDenials({
+    runs,
+    ledger: setting.ledger ?? ledger,
+    onExhausted(run, reason) {
+      stops.set({ kind: 'run', name: run }, 'denials', 'killed', reason);
+      exhausted.push(reason);
+    },
+  });
   const monitor = createMonitor({
     runs,
     stops,
     ledger: setting.ledger ?? ledger,
+    denials,
     carry: { live },
     observe() {},
     clock: () => now,
   });
-  return { monitor, stops, sent, id, budget, denied, vault };
+  return { monitor, stops, sent, id, budget, denied, vault, denials, exhausted };
 }
 
 let calls = 0;
@@ -422,6 +434,62 @@ verifies(
     expect(results.filter((text) => text === 'hello')).toHaveLength(3);
     expect(results.filter((text) => text === 'denied budget.calls')).toHaveLength(5);
     expect(sent).toHaveLength(3);
+  },
+);
+
+verifies(
+  'budget.denials',
+  'the attempt beyond the cap stops the run, of whatever kind, and nothing more is written',
+  async () => {
+    const { monitor, id, sent, denied, denials, exhausted } = build({
+      caps: { denials: 6 },
+      verdict: 'deny',
+    });
+    const below = () =>
+      denials.record({ type: 'net.denial', run: id, host: 'x', port: 1, reason: 'closed' });
+    const told: (readonly [boolean, string])[] = [];
+    for (let i = 0; i < 10; i++) {
+      told.push([await below(), await drain(await monitor.perform(call(id)))]);
+    }
+    expect(told.map(([written]) => written)).toEqual([
+      ...Array(3).fill(true),
+      ...Array(7).fill(false),
+    ]);
+    expect(told.map(([, answer]) => answer)).toEqual([
+      ...Array(3).fill('denied policy.no-permit'),
+      ...Array(7).fill('denied stopped'),
+    ]);
+    expect(sent).toHaveLength(0);
+    expect(denied).toHaveLength(3);
+    expect(exhausted).toEqual(['refused more than 6 times, its cap of denials']);
+    const types = (await entries()).map(({ type }) => type);
+    expect(types.toSorted()).toEqual([...Array(3).fill('denial'), ...Array(3).fill('net.denial')]);
+  },
+);
+
+verifies(
+  ['budget.denials', 'log.denials'],
+  'no text that an agent can choose makes the entry of its denial long, or keeps it from being written',
+  async () => {
+    const { monitor, id, denials } = build({ verdict: 'deny' });
+    // A pair of surrogates that a cut at any length would part, and characters that JSON escapes.
+    const keys = Array.from(
+      { length: 40 },
+      (_, i) => `${'%01'.repeat(i)}${'%F0%9F%98%80'.repeat(40)}`,
+    );
+    const query = `${keys.join('=&')}=`;
+    const long: Partial<Call> = { path: `/${'x'.repeat(15_000)}`, query };
+    expect(await drain(await monitor.perform(call(id, long)))).toBe('denied policy.no-permit');
+    await denials.record({
+      ...{ type: 'net.denial', run: id, port: 1 },
+      ...{ host: 'h'.repeat(9000), reason: '\u0001'.repeat(9000) },
+    });
+    const [denial, below] = await entries();
+    expect(denial).toMatchObject({ type: 'denial', path: `/${'x'.repeat(498)}…` });
+    expect(JSON.stringify(denial).length).toBeLessThan(4_000);
+    expect((denial as { queryKeys: readonly string[] }).queryKeys.at(-1)).toBe('…');
+    expect(below).toMatchObject({ type: 'net.denial', host: `${'h'.repeat(499)}…` });
+    expect(JSON.stringify(below).length).toBeLessThan(5_000);
   },
 );
 
