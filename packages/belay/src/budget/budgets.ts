@@ -5,6 +5,8 @@
 
 /** Bytes are reserved a slice at a time, because the size of an answer is not known before. */
 const SLICE_BYTES = 1 << 20;
+/** Each further slice is an entry that its bytes wait for: a large call takes fewer and larger ones. */
+const MOST_SLICE_BYTES = 16 << 20;
 
 export interface Caps {
   readonly calls?: number;
@@ -56,7 +58,7 @@ export function reserve(scopes: readonly BudgetScope[], needBytes: number): Rese
       return refusal(scope, 'calls', `${used} of ${cap} calls are used`);
     }
   }
-  const first = grantable(scopes, needBytes);
+  const first = grantable(scopes, needBytes, 0);
   if (typeof first !== 'number') return first;
   for (const scope of scopes) scope.reserved.calls += 1;
   let granted = 0;
@@ -80,7 +82,7 @@ export function reserve(scopes: readonly BudgetScope[], needBytes: number): Rese
     kind: 'reserved',
     grantedBytes: () => granted,
     extend(need) {
-      const more = grantable(scopes, need);
+      const more = grantable(scopes, need, granted);
       if (typeof more !== 'number') return more;
       take(more);
       return undefined;
@@ -91,8 +93,12 @@ export function reserve(scopes: readonly BudgetScope[], needBytes: number): Rese
 }
 
 /** One slice, or what is left of the tightest cap if that still covers the need. */
-function grantable(scopes: readonly BudgetScope[], needBytes: number): number | Refusal {
-  let grant = Math.max(needBytes, SLICE_BYTES);
+function grantable(
+  scopes: readonly BudgetScope[],
+  needBytes: number,
+  grantedBytes: number,
+): number | Refusal {
+  let leastLeft = Number.POSITIVE_INFINITY;
   for (const scope of scopes) {
     const cap = scope.caps.bytes;
     if (cap === undefined) continue;
@@ -100,9 +106,11 @@ function grantable(scopes: readonly BudgetScope[], needBytes: number): number | 
     const left = cap - used;
     if (left < needBytes || left <= 0)
       return refusal(scope, 'bytes', `${used} of ${cap} bytes are used`);
-    grant = Math.min(grant, left);
+    leastLeft = Math.min(leastLeft, left);
   }
-  return grant;
+  // As much again as the call has, but near a cap the others are to get theirs, too.
+  const again = Math.min(grantedBytes, MOST_SLICE_BYTES, Math.floor(leastLeft / 4));
+  return Math.min(leastLeft, Math.max(needBytes, SLICE_BYTES, again));
 }
 
 function refusal(scope: BudgetScope, unit: 'calls' | 'bytes', why: string): Refusal {

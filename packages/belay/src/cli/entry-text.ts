@@ -14,6 +14,8 @@ function what(entry: Entry): string {
   switch (entry.type) {
     case 'intent':
       return `intent   ${entry.method} ${entry.scheme}://${hostPort(entry)}${entry.path} (${entry.effect})`;
+    case 'intent.extended':
+      return `more     ${bytes(entry.bytes)} reserved`;
     case 'denial':
       return `denied   ${entry.method} ${entry.scheme}://${hostPort(entry)}${entry.path}: ${entry.code}, ${entry.reason}; told ${entry.told.status}`;
     case 'outcome': {

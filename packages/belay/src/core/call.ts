@@ -38,7 +38,7 @@ export interface Call {
   readonly signal: AbortSignal;
 }
 
-/** Takes bytes. `write` answers false when the source has to wait for `resume`. */
+/** Takes bytes. `write` answers false when the source has to wait for `resume`, with its end too. */
 export interface ByteSink {
   write(chunk: Uint8Array): boolean;
   end(): void;

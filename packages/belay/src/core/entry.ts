@@ -41,6 +41,15 @@ export interface Intent extends CallHead {
   readonly reserved: { readonly calls: number; readonly bytes: number };
 }
 
+/** A further slice of the reservation of an open intent; written before its bytes pass. */
+export interface IntentExtended {
+  readonly type: 'intent.extended';
+  readonly run: RunId;
+  readonly call: CallId;
+  /** Reserved for the call from now on, in all. */
+  readonly bytes: number;
+}
+
 /** A refused call, with what the agent was told. */
 export interface DenialEntry extends CallHead {
   readonly type: 'denial';
@@ -165,6 +174,7 @@ export interface StateEntry {
 
 export type EntryBody =
   | Intent
+  | IntentExtended
   | DenialEntry
   | Outcome
   | OutcomeUnknown

@@ -79,6 +79,10 @@ export function createHistory(): History {
         if (!repeated) return undefined;
         return { kind: 'intent', reason: `call \`${entry.call}\` has a second intent` };
       }
+      case 'intent.extended': {
+        if (intents.get(entry.call)?.run === entry.run) return undefined;
+        return { kind: 'intent', reason: `no open intent of call \`${entry.call}\` to extend` };
+      }
       case 'outcome':
       case 'outcome.unknown': {
         const intent = intents.get(entry.call);

@@ -48,6 +48,10 @@ export function meter(parts: MeterParts): Meter {
   let receivedFirst: Uint8Array | undefined;
   let receivedHash: Hash | undefined;
   let firstByteMs: number | undefined;
+  /** What has passed, and what is about to. */
+  let claimedBytes = sentBytes;
+  /** What of the reservation is in the ledger. */
+  let recordedBytes = reservation.grantedBytes();
   let open = true;
 
   const stopped = (): BelayError | undefined => {
@@ -57,12 +61,27 @@ export function meter(parts: MeterParts): Meter {
   };
 
   /** INVARIANT: I3 and I4: what would exceed a cap, or follows a stop, does not pass. */
-  const blocked = (): BelayError | undefined => {
+  const blocked = (moreBytes: number): BelayError | undefined => {
+    if (!open) return new BelayError('ERR_ABORTED', 'the call is over');
     const stop = stopped();
     if (stop !== undefined) return stop;
-    const over = sentBytes + receivedBytes - reservation.grantedBytes();
+    const over = claimedBytes + moreBytes - reservation.grantedBytes();
     const refusal = over > 0 ? reservation.extend(over) : undefined;
-    return refusal && new BelayError('ERR_ABORTED', refusal.reason);
+    if (refusal !== undefined) return new BelayError('ERR_ABORTED', refusal.reason);
+    claimedBytes += moreBytes;
+    return undefined;
+  };
+
+  /** INVARIANT: I3: a slice is on the disk before its bytes pass, so that a crash frees none. */
+  const record = async (): Promise<BelayError | undefined> => {
+    const bytes = reservation.grantedBytes();
+    try {
+      await ledger.append({ type: 'intent.extended', run: call.run, call: call.id, bytes });
+    } catch (error) {
+      return asBelayError('ERR_LEDGER', 'no further slice', error);
+    }
+    recordedBytes = Math.max(recordedBytes, bytes);
+    return blocked(0);
   };
 
   const settle = (
@@ -97,12 +116,10 @@ export function meter(parts: MeterParts): Meter {
 
   async function* metered(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
     for await (const chunk of source) {
+      let why = blocked(chunk.length);
+      if (why === undefined && claimedBytes > recordedBytes) why = await record();
+      if (why !== undefined) throw why;
       sentBytes += chunk.length;
-      const why = blocked();
-      if (why !== undefined) {
-        sentBytes -= chunk.length;
-        throw why;
-      }
       sentHash?.update(chunk);
       yield chunk;
     }
@@ -121,34 +138,47 @@ export function meter(parts: MeterParts): Meter {
       const { status } = answer;
       const flow = (sink: ByteSink): ByteFlow => {
         let upstream: ByteFlow | undefined;
+        let holding = false;
         const breakOff = (error: BelayError): void => {
           settle(status, { code: error.code, reason: error.message });
           upstream?.abort(error);
           sink.fail(error);
         };
+        const pass = (chunk: Uint8Array): boolean => {
+          receivedBytes += chunk.length;
+          if (receivedFirst === undefined) {
+            receivedFirst = chunk;
+          } else {
+            receivedHash ??= createHash('sha256').update(receivedFirst);
+            receivedHash.update(chunk);
+          }
+          return sink.write(chunk);
+        };
+        const passRecorded = async (chunk: Uint8Array): Promise<void> => {
+          holding = true;
+          const why = await record();
+          holding = false;
+          if (!open) return;
+          if (why !== undefined) breakOff(why);
+          else if (pass(chunk)) upstream?.resume();
+        };
         upstream = answer.body.flow({
           write(chunk) {
             if (!open) return false;
             firstByteMs ??= clock() - startedAt;
-            receivedBytes += chunk.length;
-            const why = blocked();
+            const why = blocked(chunk.length);
             if (why !== undefined) {
-              receivedBytes -= chunk.length;
               breakOff(why);
               return false;
             }
-            if (receivedFirst === undefined) {
-              receivedFirst = chunk;
-            } else {
-              receivedHash ??= createHash('sha256').update(receivedFirst);
-              receivedHash.update(chunk);
-            }
-            return sink.write(chunk);
+            if (claimedBytes <= recordedBytes) return pass(chunk);
+            void passRecorded(chunk);
+            return false;
           },
           end() {
             if (!open) return;
             // INVARIANT: I4: checked once more before the last byte is released.
-            const why = blocked();
+            const why = blocked(0);
             if (why !== undefined) return breakOff(why);
             if (!durableFirst) {
               // Released first: the agent need not wait while its outcome is put into words.
@@ -172,7 +202,9 @@ export function meter(parts: MeterParts): Meter {
           },
         });
         return {
-          resume: () => upstream?.resume(),
+          resume() {
+            if (!holding) upstream?.resume();
+          },
           abort(error) {
             // A stop cuts the client's socket: what the adapter sees as a client that left.
             const { code, message } = stopped() ?? error;

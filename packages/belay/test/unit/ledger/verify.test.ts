@@ -174,7 +174,7 @@ verifies(
 
 verifies(
   'log.verify',
-  'an outcome without an intent, twice, or of another run, is found',
+  'an outcome without an intent, twice, or of another run, and more of another intent, are found',
   async () => {
     const original = at(4).call;
     at(4).call = newCall();
@@ -188,6 +188,11 @@ verifies(
     at(4).seq = 1;
     forge(bytesOf(entries));
     await expectProblem('outcome', 4);
+    const { v, id, index, ts, run, seq } = at(4);
+    const more = { type: 'intent.extended', call: original, bytes: 1 };
+    entries[4] = { v, id, index, ts, run, seq, ...more } as unknown as Mutable;
+    forge(bytesOf(entries));
+    await expectProblem('intent', 4);
   },
 );
 

@@ -526,6 +526,145 @@ verifies('budget.bytes', 'a streamed request body is counted before it passes', 
   expect((await entries()).at(-1)).toMatchObject({ type: 'outcome', sentBytes: 8 });
 });
 
+const MIB = 1 << 20;
+
+/** A response of so many pieces, which waits when it is told to. */
+function pieces(count: number, sizeBytes: number): Response {
+  const flow = (sink: ByteSink) => {
+    let left = count;
+    const pump = (): void => {
+      while (left > 0) {
+        left -= 1;
+        if (!sink.write(Buffer.alloc(sizeBytes, left))) return;
+      }
+      sink.end();
+    };
+    queueMicrotask(pump);
+    return { resume: pump, abort() {} };
+  };
+  return { kind: 'response', status: 200, headers: [], body: { flow } };
+}
+
+async function* uploaded(count: number, sizeBytes: number) {
+  for (let i = 0; i < count; i++) yield Buffer.alloc(sizeBytes, i);
+}
+
+verifies(
+  'budget.never-over',
+  'no byte of a stream passes, either way, before what is reserved for it is on the disk',
+  async () => {
+    const passed: { readonly bytes: number; readonly durable: number }[] = [];
+    let bytes = 0;
+    const pass = (chunk: Uint8Array): void => {
+      bytes += chunk.length;
+      passed.push({ bytes, durable: ledger.size() });
+    };
+    const { monitor, id, budget } = build({
+      caps: { bytes: 100 * MIB },
+      carry: async ({ body }) => {
+        if (body.kind !== 'streamed') throw new Error('not streamed');
+        for await (const chunk of body.source) pass(chunk);
+        return pieces(40, MIB / 2);
+      },
+    });
+    const body = { kind: 'streamed' as const, source: uploaded(12, 300_000) };
+    const result = await monitor.perform(call(id, { body }));
+    if (result.kind === 'denied') throw new Error(result.denial.reason);
+    await new Promise<void>((resolve, reject) => {
+      const flow = result.body.flow({
+        write(chunk) {
+          pass(chunk);
+          // Now and then the client is slow.
+          if (bytes % 3 !== 0) return true;
+          setImmediate(() => flow.resume());
+          return false;
+        },
+        end: resolve,
+        fail: reject,
+      });
+    });
+    expect(bytes).toBe(12 * 300_000 + 20 * MIB);
+    const all = await entries();
+    const reserved = all.map((entry) => {
+      if (entry.type === 'intent') return entry.reserved.bytes;
+      return entry.type === 'intent.extended' ? entry.bytes : 0;
+    });
+    for (const { bytes, durable } of passed) {
+      expect(Math.max(...reserved.slice(0, durable))).toBeGreaterThanOrEqual(bytes);
+    }
+    expect(all.at(-1)).toMatchObject({
+      ...{ type: 'outcome', sentBytes: 12 * 300_000, receivedBytes: 20 * MIB },
+    });
+    expect(budget).toMatchObject({ settled: { bytes }, reserved: { bytes: 0 } });
+  },
+);
+
+verifies(
+  ['budget.never-over', 'log.verify'],
+  'what an agent goes on sending after its call is over passes no more, and takes nothing from a cap',
+  async () => {
+    const over = Promise.withResolvers<void>();
+    let sending: Promise<string> | undefined;
+    const { monitor, id, budget } = build({
+      carry: async ({ body }) => {
+        if (body.kind !== 'streamed') throw new Error('not streamed');
+        const { source } = body;
+        const send = async (): Promise<void> => {
+          for await (const _chunk of source) await over.promise;
+        };
+        sending = send().then(
+          () => 'sent',
+          (error) => error.code,
+        );
+        return answer(['early']);
+      },
+    });
+    const body = { kind: 'streamed' as const, source: uploaded(5, MIB / 2) };
+    expect(await drain(await monitor.perform(call(id, { body })))).toBe('early');
+    over.resolve();
+    expect(await sending).toBe('ERR_ABORTED');
+    expect(budget.reserved).toEqual({ calls: 0, bytes: 0 });
+    expect((await entries()).map(({ type }) => type)).toEqual(['intent', 'outcome']);
+  },
+);
+
+verifies(
+  ['monitor.stop-again', 'budget.never-over'],
+  'a stop that lands while a slice is written, or a disk that fails then, keeps its bytes here',
+  async () => {
+    for (const ending of ['stop', 'disk'] as const) {
+      const asked = Promise.withResolvers<void>();
+      const held = Promise.withResolvers<void>();
+      const slow: Ledger = {
+        health: () => ledger.health(),
+        size: () => ledger.size(),
+        read: (from) => ledger.read(from),
+        append: async (body, when) => {
+          if (body.type === 'intent.extended') {
+            asked.resolve();
+            await held.promise;
+          }
+          return ledger.append(body, when);
+        },
+      };
+      const { monitor, id, stops } = build({ ledger: slow, carry: async () => pieces(9, MIB / 2) });
+      const text = drain(await monitor.perform(call(id)));
+      await asked.promise;
+      if (ending === 'stop') {
+        stops.set({ kind: 'run', name: id }, 'operator', 'killed', 'test');
+        held.resolve();
+      } else {
+        held.reject(new Error('the disk'));
+      }
+      const broke = ending === 'stop' ? 'ERR_STOPPED' : 'ERR_LEDGER';
+      const got = await text;
+      expect([got.length - ` broke: ${broke}`.length, got.endsWith(broke)]).toEqual([MIB, true]);
+      const last = (await entries()).at(-1);
+      expect(last).toMatchObject({ type: 'outcome', receivedBytes: MIB, error: { code: broke } });
+    }
+  },
+);
+
 verifies(
   ['vault.injected', 'log.no-secrets'],
   'the key is put in where it is bound, and is in no entry',
