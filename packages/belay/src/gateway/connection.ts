@@ -43,7 +43,7 @@ export interface OpenCall {
   readonly abort: AbortController;
   /** The answer, once it flows. */
   flow: ByteFlow | undefined;
-  /** Its request's body in memory. */
+  /** Of its request's body, read before it began: counted until it ends. */
   readonly heldBytes: number;
 }
 

@@ -11,23 +11,29 @@ export const BUFFER_BYTES = 1 << 20;
 /** What the bodies of one run may take of our memory together. */
 const RUN_BUFFER_BYTES = 64 << 20;
 
-export const NO_BODY: CallBody = { kind: 'none' };
+export interface ReadBody {
+  readonly body: CallBody;
+  /** Counted in `attachment.bufferedBytes` until the caller takes it off. */
+  readonly heldBytes: number;
+}
+
+export const NO_BODY: ReadBody = { body: { kind: 'none' }, heldBytes: 0 };
 
 /**
  * Reads a body whose head said `bodyBytes` (undefined: chunked). `proceed` tells a client that
- * waits for it to send. Rejects with ERR_ABORTED when the client leaves. What is buffered counts in
- * `attachment.bufferedBytes` until the caller takes it off.
+ * waits for it to send. Rejects with ERR_ABORTED when the client leaves.
  */
 export function readBody(
   request: IncomingMessage,
   bodyBytes: number | undefined,
   attachment: Attachment,
   proceed: () => void,
-): Promise<CallBody> {
-  const roomBytes = RUN_BUFFER_BYTES - attachment.bufferedBytes;
-  const limitBytes = Math.min(BUFFER_BYTES, roomBytes);
-  if (bodyBytes !== undefined && bodyBytes > limitBytes) {
-    return Promise.resolve({ kind: 'streamed', source: stream([], request, proceed) });
+): Promise<ReadBody> {
+  // What the others of the run hold is asked whenever something arrives: many may start together.
+  const full = (): boolean => attachment.bufferedBytes > RUN_BUFFER_BYTES;
+  if (full() || (bodyBytes !== undefined && bodyBytes > BUFFER_BYTES)) {
+    const body: CallBody = { kind: 'streamed', source: stream([], request, proceed) };
+    return Promise.resolve({ body, heldBytes: 0 });
   }
   proceed();
   return new Promise((resolve, reject) => {
@@ -40,11 +46,11 @@ export function readBody(
       chunks.push(chunk);
       size += chunk.length;
       attachment.bufferedBytes += chunk.length;
-      if (size <= limitBytes) return;
+      if (size <= BUFFER_BYTES && !full()) return;
       stop();
       request.pause();
-      attachment.bufferedBytes -= size;
-      resolve({ kind: 'streamed', source: stream(chunks, request, () => {}) });
+      const body: CallBody = { kind: 'streamed', source: stream(chunks, request, () => {}) };
+      resolve({ body, heldBytes: size });
     };
     const onEnd = (): void => {
       stop();
@@ -53,7 +59,8 @@ export function readBody(
         return;
       }
       const bytes = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, size);
-      resolve({ kind: 'buffered', bytes, sha256: hash('sha256', bytes) });
+      const body: CallBody = { kind: 'buffered', bytes, sha256: hash('sha256', bytes) };
+      resolve({ body, heldBytes: size });
     };
     const onGone = (): void => {
       stop();

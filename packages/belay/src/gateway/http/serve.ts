@@ -2,13 +2,13 @@
 // it refuses by itself has no single meaning as HTTP, and is reported so that it reaches the ledger.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Call, CallBody, Result } from '../../core/call.ts';
+import type { Call, Result } from '../../core/call.ts';
 import { reasonOf, unreachable } from '../../core/errors.ts';
 import { type CallId, type Clock, type Random, uuid7 } from '../../core/ids.ts';
 import { printable } from '../../core/target.ts';
 import { type Connection, endCall, type OpenCall, type Report } from '../connection.ts';
 import { type Ask, breakOff, refuse, respond } from './answer.ts';
-import { NO_BODY, readBody } from './body.ts';
+import { NO_BODY, type ReadBody, readBody } from './body.ts';
 import { type Head, parseHead } from './head.ts';
 
 export interface ServeParts {
@@ -70,15 +70,14 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
       if (head.expectsContinue && connection.open && !reply.headersSent) reply.writeContinue();
     };
     readBody(request, head.bodyBytes, connection.attachment, proceed).then(
-      (body) => begin(ask, head, body),
+      (read) => begin(ask, head, read),
       () => {}, // the client left before its request was whole: there is no call
     );
   }
 
-  function begin(ask: Ask, head: Head, body: CallBody): void {
+  function begin(ask: Ask, head: Head, { body, heldBytes }: ReadBody): void {
     const { connection } = ask;
     const { attachment, calls } = connection;
-    const heldBytes = body.kind === 'buffered' ? body.bytes.length : 0;
     if (!connection.open) {
       attachment.bufferedBytes -= heldBytes;
       return;

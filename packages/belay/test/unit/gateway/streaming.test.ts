@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { request as httpRequest } from 'node:http';
+import type { Socket } from 'node:net';
 import { expect, test } from 'vitest';
 import { createUpstream } from '../../../src/upstream/upstream.ts';
 import { verifies } from '../../verifies.ts';
@@ -65,6 +66,46 @@ verifies(
     // Everything between the client's two ends: the buffers of client, gateway, origin and kernel.
     expect(underWay).toBeGreaterThan(0);
     expect(underWay).toBeLessThan(8 << 20);
+  },
+  { timeoutMs: 30_000 },
+);
+
+verifies(
+  'gw.streaming',
+  'bodies of one run that start together are held up to a limit of them all, and then they flow',
+  async () => {
+    const begin = Promise.withResolvers<void>();
+    await using gw = await startGateway(async ({ body }) => {
+      await begin.promise;
+      if (body.kind === 'streamed') for await (const _chunk of body.source);
+      return answer('ok');
+    });
+    const text = 'z'.repeat((1 << 20) - 1);
+    const post = (framing: string): Socket => {
+      const socket = throughBridge(gw.path, { ...SITE, port: 80 });
+      socket.write(`POST / HTTP/1.1\r\nhost: ${SITE.name}\r\n${framing}\r\n\r\n`);
+      return socket;
+    };
+    const kinds = (): readonly string[] => gw.calls.map(({ body }) => body.kind);
+    // Each lacks its last byte. Only those that are not to be held become calls before it comes.
+    const sockets = Array.from({ length: 100 }, () => {
+      const socket = post(`content-length: ${text.length + 1}`);
+      socket.write(text);
+      return socket;
+    });
+    await until('what is too much flows', () => kinds().length >= 36);
+    expect(new Set(kinds())).toEqual(new Set(['streamed']));
+    // What has begun to flow and is not read yet is held as well.
+    post('content-length: 2').write('ab');
+    await until('one more', () => kinds().length >= 37);
+    expect(kinds().at(-1)).toBe('streamed');
+    begin.resolve();
+    for (const socket of sockets) socket.write('z');
+    await until('all are done', () => gw.gateway.stats().calls === 0 && gw.calls.length === 101);
+    expect(
+      await ask(throughBridge(gw.path, { ...SITE, port: 80 }), { method: 'POST' }, text),
+    ).toMatchObject({ status: 200 });
+    expect(kinds().at(-1)).toBe('buffered');
   },
   { timeoutMs: 30_000 },
 );
