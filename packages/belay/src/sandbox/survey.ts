@@ -115,6 +115,7 @@ export function surveyWorkspace(
   first.add('');
   let entries = 0;
   let closed = 0;
+  let beyond = 0;
   let full = false;
   const late = (): boolean => entries >= bounds.entries || performance.now() > until;
 
@@ -134,8 +135,8 @@ export function surveyWorkspace(
     if (inGit || servesGit(found)) noteSettings(folder);
     for (const entry of found) {
       const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
-      if (entry.isSocket()) sockets.push(path);
-      if (entry.isFIFO()) pipes.push(path);
+      if (entry.isSocket()) keep(sockets, path, MOST_SOCKETS);
+      if (entry.isFIFO()) keep(pipes, path, MOST_PIPES);
       if (entry.name === '.git') {
         const real = !entry.isDirectory() || statsOf(join(workdir, path, 'HEAD')) !== undefined;
         if (folder !== '') (real ? repositories : hollow).push(folder);
@@ -147,6 +148,10 @@ export function surveyWorkspace(
       else if (entry.isDirectory()) (LAST.has(entry.name) ? last : deeper).add(path);
       else if (obeyed || EXECUTED.has(entry.name) || EXECUTED_ENDINGS.test(entry.name)) note(path);
     }
+  };
+  const keep = (list: string[], path: string, most: number): void => {
+    if (list.length < most) list.push(path);
+    else beyond += 1;
   };
   const note = (path: string): void => {
     if (executed.size >= MOST_EXECUTED) {
@@ -176,18 +181,13 @@ export function surveyWorkspace(
     look(folder, queue);
   }
   const kept = withinBounds([...repositories, ...hollow], bounds.repositories);
-  const beyond =
-    repositories.length +
-    hollow.length -
-    kept.length +
-    Math.max(0, sockets.length - MOST_SOCKETS) +
-    Math.max(0, pipes.length - MOST_PIPES);
+  beyond += repositories.length + hollow.length - kept.length;
   const left = first.size() + last.size() + closed;
   return {
     repositories: kept,
     executed,
-    sockets: sockets.slice(0, MOST_SOCKETS),
-    pipes: pipes.slice(0, MOST_PIPES),
+    sockets,
+    pipes,
     unwalked: left + beyond,
     whole: left === 0 && !full,
   };
