@@ -47,11 +47,6 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
   const profile = profileOf(asked.command);
   if (profile?.says !== undefined) say(`belay: ${profile.says}`);
   const close = leadingOut(workdir.path, asked.survey);
-  if (close.length > 0) {
-    const more = close.length === 1 ? '' : ` and ${close.length - 1} more`;
-    const what = `${printable(close[0] ?? '')}${more}`;
-    say(`belay: warning: closed to the agent, since it may lead to the host: ${what}`);
-  }
   await using stack = new AsyncDisposableStack();
   const runDir = runFolder(home, opened.run);
   if (workdir.agent !== undefined) stack.use(holdRunFolder(runDir, workdir.agent));
@@ -87,6 +82,11 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
       tty: asked.tty,
     }),
   );
+  if (close.length > 0) {
+    const more = close.length === 1 ? '' : ` and ${close.length - 1} more`;
+    const what = `${printable(close[0] ?? '')}${more}`;
+    say(`belay: warning: closed to the agent, since it may lead to the host: ${what}`);
+  }
   stack.use(
     await publish({
       ports: asked.ports,
