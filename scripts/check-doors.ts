@@ -28,7 +28,7 @@ const ALLOWED: readonly Allowance[] = [
   { files: /./, module: 'node:net', names: ['isIP', 'isIPv4', 'isIPv6'] },
   { files: /^gateway\//, module: 'node:net', names: ['createServer', 'Server'] },
   { files: /^gateway\//, module: 'node:http', names: ['createServer', 'Server', 'ServerResponse'] },
-  { files: /^gateway\//, module: 'node:http', names: ['STATUS_CODES'] },
+  { files: /^gateway\//, module: 'node:http', names: ['STATUS_CODES', 'IncomingMessage'] },
   { files: /^gateway\//, module: 'node:tls', names: ['createServer', 'createSecureContext'] },
   { files: /^gateway\//, module: 'node:tls', names: ['TLSSocket'] },
   { files: /^sandbox\/bridge\.ts$/, module: 'node:dgram', names: ['createSocket'] },

@@ -105,10 +105,8 @@ export function register(program: Command): void {
     });
 }
 
-type RunBudget = { -readonly [Unit in keyof LaunchOptions['caps']]: LaunchOptions['caps'][Unit] };
-
-function parseBudget(given: readonly string[]): RunBudget {
-  const caps: RunBudget = {};
+function parseBudget(given: readonly string[]): LaunchOptions['caps'] {
+  const caps: { calls?: number; bytes?: number; denials?: number } = {};
   for (const item of given) {
     const [unit, cap = ''] = item.split('=', 2);
     if ((unit === 'calls' || unit === 'denials') && /^\d{1,12}$/.test(cap)) {

@@ -38,6 +38,9 @@ export function createAttachment(run: RunId): Attachment {
   };
 }
 
+/** Requests that may wait on one connection behind the one in progress; apt sends ten ahead. */
+export const MOST_WAITING = 16;
+
 /** A call that is under way. */
 export interface OpenCall {
   readonly abort: AbortController;

@@ -79,10 +79,14 @@ export function createGateway(parts: GatewayParts): Gateway {
   const connections = new WeakMap<object, Connection>();
 
   const serve = createServe({ perform, report, clock, random });
-  const http = createHttpServer(limits, (request, reply) => {
-    const connection = connections.get(request.socket);
-    if (connection === undefined) request.socket.destroy();
-    else serve(connection, request, reply);
+  const http = createHttpServer(limits, {
+    connections,
+    onRequest(request, reply) {
+      const connection = connections.get(request.socket);
+      if (connection === undefined) request.socket.destroy();
+      else serve.request(connection, request, reply);
+    },
+    onOverrun: serve.overrun,
   });
   // Without a listener node:http would close a CONNECT in silence.
   http.on('connect', (_request, socket) => refuseBelowHttp(socket, '405 Method Not Allowed'));

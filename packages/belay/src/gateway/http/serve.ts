@@ -18,30 +18,22 @@ export interface ServeParts {
   readonly random: Random;
 }
 
-export type Serve = (
-  connection: Connection,
-  request: IncomingMessage,
-  reply: ServerResponse,
-) => void;
-
-/** Requests that may wait on one connection behind the one in progress; apt sends ten ahead. */
-const MOST_WAITING = 16;
+export interface Serve {
+  request(connection: Connection, request: IncomingMessage, reply: ServerResponse): void;
+  /** A request came that is one too many to wait: its connection is closed. */
+  overrun(connection: Connection, request: IncomingMessage): void;
+}
 
 export function createServe({ perform, report, clock, random }: ServeParts): Serve {
   // One at a time on each connection: what a client sends ahead comes in one piece, and thousands of
   // calls in one turn would keep every other run, and the beat of the guard, waiting.
   function serve(connection: Connection, request: IncomingMessage, reply: ServerResponse): void {
-    // The parser goes on to the end of what it has read, also on a connection that is closed.
-    if (!connection.open) return;
-    if (!connection.busy) {
-      connection.busy = true;
-      start(connection, request, reply);
-    } else if (connection.waiting.length < MOST_WAITING) {
+    if (connection.busy) {
       connection.waiting.push(() => start(connection, request, reply));
-    } else {
-      reportOn(connection, request, 'too many requests ahead of their answers');
-      breakOff(connection);
+      return;
     }
+    connection.busy = true;
+    start(connection, request, reply);
   }
 
   function next(connection: Connection): void {
@@ -154,5 +146,11 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
     report({ run: attachment.run, host, port, reason });
   }
 
-  return serve;
+  return {
+    request: serve,
+    overrun(connection, request) {
+      reportOn(connection, request, 'too many requests ahead of their answers');
+      breakOff(connection);
+    },
+  };
 }

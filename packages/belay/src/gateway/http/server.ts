@@ -1,17 +1,27 @@
 // The HTTP/1 parser that every client connection is handed to: Node's own, strict, with bounded
-// heads and times. Upgrades are ordinary requests here, and refused as such.
+// heads and times, and a bounded number of requests. An upgrade that a client asks for is an ordinary
+// request here, and refused as such.
 
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { type Connection, MOST_WAITING } from '../connection.ts';
 
 export interface HttpLimits {
   readonly headersTimeoutMs: number;
   readonly keepAliveMs: number;
 }
 
-export type OnRequest = (request: IncomingMessage, reply: ServerResponse) => void;
+export interface HttpParts {
+  /** By the socket of a request. */
+  readonly connections: WeakMap<object, Connection>;
+  readonly onRequest: (request: IncomingMessage, reply: ServerResponse) => void;
+  /** As many requests wait on the connection as may; the parser reads no more of it. */
+  readonly onOverrun: (connection: Connection, request: IncomingMessage) => void;
+}
 
-export function createHttpServer(limits: HttpLimits, onRequest: OnRequest): Server {
+export function createHttpServer(limits: HttpLimits, parts: HttpParts): Server {
+  const { connections, onRequest, onOverrun } = parts;
   const options = {
     insecureHTTPParser: false,
     maxHeaderSize: 16 * 1024,
@@ -25,13 +35,38 @@ export function createHttpServer(limits: HttpLimits, onRequest: OnRequest): Serv
     noDelay: true,
     // A request without a body emits no stream events; not in the types of Node 24.10.
     optimizeEmptyRequests: true,
+    IncomingMessage: endingParser(
+      (socket) => (connections.get(socket)?.waiting.length ?? 0) >= MOST_WAITING,
+    ),
   };
   const server = createServer(options, onRequest);
   // Past a limit node:http drops fields in silence; the size of the head is the limit here.
   server.maxHeadersCount = 0;
   server.on('checkContinue', onRequest);
   server.on('checkExpectation', onRequest);
+  server.on('upgrade', (request: IncomingMessage) => {
+    const connection = connections.get(request.socket);
+    if (connection !== undefined) onOverrun(connection, request);
+  });
   return server;
+}
+
+/**
+ * A chunk of 64 KiB holds more than a thousand requests, and Node's parser goes on to its end,
+ * whatever becomes of the socket: a few hundred such sockets would fill a turn of many seconds. It
+ * stops for an upgrade only, so that is what a request becomes which finds its connection `full`.
+ */
+function endingParser(full: (socket: Socket) => boolean): typeof IncomingMessage {
+  return class extends IncomingMessage {
+    #full = false;
+    get upgrade(): boolean {
+      return this.#full || this.method === 'CONNECT';
+    }
+    /** Node sets null when it constructs, and what it found when the head is complete. */
+    set upgrade(found: boolean | null) {
+      if (found !== null) this.#full = full(this.socket);
+    }
+  };
 }
 
 /** Lets a server that never listens enforce its timeouts; sockets come through `take`. */

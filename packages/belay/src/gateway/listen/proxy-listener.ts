@@ -9,7 +9,13 @@ import type { RunId } from '../../core/ids.ts';
 import { type Attachment, type Connection, openConnection, type Report } from '../connection.ts';
 import { parseAuthority } from '../http/head.ts';
 import type { Serve } from '../http/serve.ts';
-import { createHttpServer, endWith, type HttpLimits, syntaxError } from '../http/server.ts';
+import {
+  createHttpServer,
+  endWith,
+  type HttpLimits,
+  type HttpParts,
+  syntaxError,
+} from '../http/server.ts';
 import { track } from './bridge-listener.ts';
 import type { Enter } from './road.ts';
 
@@ -43,7 +49,7 @@ export async function listenForProxy(
   options: ProxyOptions,
   parts: ProxyParts,
 ): Promise<ProxyListener> {
-  const connections = new WeakMap<Socket, Connection>();
+  const connections = new WeakMap<object, Connection>();
   const sockets = new Set<Socket>();
 
   const attachmentFor = (request: IncomingMessage): Attachment | undefined => {
@@ -53,7 +59,7 @@ export async function listenForProxy(
     return run === null ? undefined : parts.attachmentOf(run);
   };
 
-  const server: Server = createHttpServer(parts.http, (request, reply) => {
+  const onRequest: HttpParts['onRequest'] = (request, reply) => {
     const attachment = attachmentFor(request);
     if (attachment === undefined) {
       reply.writeHead(407, {
@@ -75,7 +81,12 @@ export async function listenForProxy(
       socket.destroy();
       return;
     }
-    parts.serve(connection, request, reply);
+    parts.serve.request(connection, request, reply);
+  };
+  const server: Server = createHttpServer(parts.http, {
+    connections,
+    onRequest,
+    onOverrun: parts.serve.overrun,
   });
   server.maxConnections = parts.maxSockets;
 

@@ -1,7 +1,8 @@
 // Requests that a client sends ahead of their answers, on one connection.
 
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { expect } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { verifies } from '../../verifies.ts';
 import { until } from '../upstream/origin.ts';
 import { answer, denied, raw, startGateway, throughBridge } from './harness.ts';
@@ -56,6 +57,12 @@ verifies(
       ['/', 'evil.example', 0],
     ] as const) {
       await using gw = await startGateway(() => new Promise(() => {}));
+      let parsed = 0;
+      const count = (): void => {
+        parsed += 1;
+      };
+      subscribe('http.server.request.start', count);
+      onTestFinished(() => void unsubscribe('http.server.request.start', count));
       const socket = throughBridge(gw.path, PLAIN);
       const closed = new Promise((resolve) => socket.once('close', resolve));
       socket.resume().write(`${get(path, host)}\r\n`.repeat(8_000));
@@ -66,6 +73,8 @@ verifies(
       expect(gw.reasons().filter((why) => why.includes('ahead of their answers'))).toHaveLength(1);
       // What is refused without a call is answered in a turn of its own.
       expect(gw.reasons()).toHaveLength(2 - calls);
+      // The others in the same chunk are not even read: they would fill the turn.
+      expect(parsed).toBe(17);
     }
   },
 );
