@@ -71,6 +71,10 @@ export const requirements = {
   'vault.injected': {
     behaviour: 'the real key is injected on its environment, host, port, method and path only',
   },
+  'vault.placeholder': {
+    behaviour:
+      'a placeholder stays for its agent, environment and workspace, and is another elsewhere',
+  },
   'vault.never-inside': { behaviour: 'the real key is nowhere inside the sandbox (I5)' },
   'vault.cross-host': { behaviour: 'a placeholder sent to another host is never replaced' },
 

@@ -10,13 +10,14 @@ import {
   sign,
   verify,
 } from 'node:crypto';
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { canonical } from '../core/canonical.ts';
 import type { SandboxCertificate } from '../core/entry.ts';
 import { asBelayError } from '../core/errors.ts';
 import type { RunId } from '../core/ids.ts';
 import type { Home } from './home.ts';
+import { keyFile } from './key-file.ts';
 import type { StandingRun } from './protocol.ts';
 
 export interface Signer {
@@ -26,18 +27,15 @@ export interface Signer {
 
 const PUBLIC_FILE = 'certificate-key.pem';
 
+/** Throws ERR_HOME. */
 export function loadSigner(home: Home): Signer {
-  const path = join(home.keys, PUBLIC_FILE);
+  const made = () => {
+    const { privateKey } = generateKeyPairSync('ed25519');
+    return privateKey.export({ type: 'pkcs8', format: 'pem' });
+  };
+  const pem = keyFile(home, PUBLIC_FILE, made);
   try {
-    if (!existsSync(path)) {
-      const { privateKey } = generateKeyPairSync('ed25519');
-      // CRASH: a half-written key is under another name; the next start makes a new one.
-      writeFileSync(`${path}.new`, privateKey.export({ type: 'pkcs8', format: 'pem' }), {
-        mode: 0o600,
-      });
-      renameSync(`${path}.new`, path);
-    }
-    const privateKey = createPrivateKey(readFileSync(path));
+    const privateKey = createPrivateKey(pem);
     const publicKey = createPublicKey(privateKey);
     writeFileSync(
       join(home.trust, PUBLIC_FILE),

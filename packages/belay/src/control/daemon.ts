@@ -30,6 +30,7 @@ import { createEntryFeed } from './entry-feed.ts';
 import { watchGuard } from './guard-watch.ts';
 import type { Home } from './home.ts';
 import { takeLock } from './lock.ts';
+import { loadPlaceholders } from './placeholders.ts';
 import { prepareRun } from './prepare-run.ts';
 import { type OpenedRun, PROTOCOL_VERSION } from './protocol.ts';
 import { createRunDesk } from './run-desk.ts';
@@ -64,6 +65,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   await using _ledger = ledger;
   const authority = loadAuthority(home, clock);
   const signer = loadSigner(home);
+  const placeholders = loadPlaceholders(home);
   const engine = await loadEngine();
   warmUp(engine);
   const shared = await dailyBudget(homeConfig.caps, ledger, clock);
@@ -185,7 +187,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
         shared,
         engine,
         now: clock(),
-        random,
+        placeholders,
       }),
     clock,
     random,

@@ -6,7 +6,7 @@ import { parseBundle } from '../config/bundle.ts';
 import type { Config, UpstreamConfig } from '../config/config.ts';
 import { type Selected, selectGrant } from '../config/select.ts';
 import { BelayError } from '../core/errors.ts';
-import type { Random, RunId } from '../core/ids.ts';
+import type { RunId } from '../core/ids.ts';
 import { type Host, hostPort, isAddress } from '../core/target.ts';
 import type { Grant } from '../identity/runs.ts';
 import type { Engine } from '../policy/engine.ts';
@@ -19,6 +19,7 @@ import { createVault } from '../vault/vault.ts';
 import type { DaemonRun } from './daemon-run.ts';
 import type { DailyBudget } from './daily-budget.ts';
 import type { Home } from './home.ts';
+import type { Placeholders } from './placeholders.ts';
 import type { OpenRun, RunNotice } from './protocol.ts';
 import { createTally } from './tally.ts';
 
@@ -30,7 +31,7 @@ export interface RunRequest {
   readonly shared: DailyBudget;
   readonly engine: Engine;
   readonly now: number;
-  readonly random: Random;
+  readonly placeholders: Placeholders;
 }
 
 /** Days of an agent that asks once a second for what it is refused; a hundred megabytes or so. */
@@ -38,7 +39,7 @@ const MOST_DENIALS = 100_000;
 
 /** Throws ERR_CONFIG, ERR_USAGE, ERR_NOT_FOUND or ERR_SECRET with what is wrong. */
 export function prepareRun(asked: RunRequest): DaemonRun {
-  const { id, request, notify, home, shared, now, random } = asked;
+  const { id, request, notify, home, shared, now, placeholders } = asked;
   const config = parseBundle(request.bundle);
   const selected = selectGrant(config, request);
   const { agent, environment } = selected;
@@ -51,7 +52,10 @@ export function prepareRun(asked: RunRequest): DaemonRun {
   const grant = grantOf(selected, request.shadow);
   const caps = tightest(selected.grant?.caps ?? {}, request.caps);
   const own = budgetScope(id, caps);
-  const vault = createVault(credentialsOf(config, environment, request.secrets), random);
+  const scope = { agent, environment, workdir: request.workdir };
+  const vault = createVault(credentialsOf(config, environment, request.secrets), (name) =>
+    placeholders(scope, name),
+  );
   const upstreams = [...config.upstreams.values()];
   return {
     id,

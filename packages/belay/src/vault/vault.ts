@@ -3,7 +3,6 @@
 // the environment, host, port, method and path that the credential is bound to.
 
 import type { Call, Headers } from '../core/call.ts';
-import type { Random } from '../core/ids.ts';
 import type { Host } from '../core/target.ts';
 
 export interface CredentialSpec {
@@ -46,12 +45,12 @@ const NONE: readonly string[] = [];
 
 export function createVault(
   credentials: readonly { readonly spec: CredentialSpec; readonly value: string }[],
-  random: Random,
+  placeholderOf: (name: string) => string,
 ): Vault {
   const held: Held[] = credentials.map(({ spec, value }) => ({
     ...spec,
     value,
-    placeholder: `blp-${spec.name}-${Buffer.from(random(16)).toString('hex')}`,
+    placeholder: placeholderOf(spec.name),
   }));
   return {
     placeholders() {

@@ -2,7 +2,7 @@
 // down first, keys put in on the way, capped, refused in shadow, permitted by exactly what was said.
 
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { request } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -183,6 +183,29 @@ verifies(
     place.put('planted.txt', `a ${API_KEY} b`);
     const planted = await place.attempt([], [['fileScan', KEY_PARTS]], { env });
     expect(planted.results[0]?.value).toEqual([join(place.workdir, 'planted.txt')]);
+  },
+  { timeoutMs: 40_000 },
+);
+
+verifies(
+  'vault.placeholder',
+  'a placeholder is the same in the next run, another in another workspace, and opens nothing itself',
+  async () => {
+    const show = ['sh', '-c', 'echo "$API_KEY"'];
+    const [first, second] = [
+      await place.run([], show, { env }),
+      await place.run([], show, { env }),
+    ];
+    expect(first.stdout).toMatch(/^blp-api-[0-9a-f]{32}\n$/);
+    expect(second.stdout).toBe(first.stdout);
+    const other = join(place.workdir, 'other');
+    mkdirSync(other);
+    // Its authorities lie in the first one.
+    const config = JSON.parse(readFileSync(join(place.workdir, 'belay.jsonc'), 'utf8'));
+    writeFileSync(join(other, 'belay.jsonc'), JSON.stringify({ ...config, upstreams: {} }));
+    const elsewhere = await place.run(['--workdir', other], show, { env });
+    expect(elsewhere.stdout).toMatch(/^blp-api-[0-9a-f]{32}\n$/);
+    expect(elsewhere.stdout).not.toBe(first.stdout);
   },
   { timeoutMs: 40_000 },
 );

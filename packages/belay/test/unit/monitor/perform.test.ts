@@ -86,7 +86,7 @@ function build(setting: Setting = {}) {
         },
       },
     ],
-    random,
+    (name) => `blp-${name}`,
   );
   runs.add({
     id,
