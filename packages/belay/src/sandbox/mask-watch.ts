@@ -3,6 +3,7 @@
 // nobody. Each mask is looked at many times a second, made again when it is gone, and told of: for
 // that moment the agent could have used the name. One that cannot be made again ends the run.
 
+import { dirname } from 'node:path';
 import { type Covering, cover, coveringsOf, shownCoverings } from './cover.ts';
 import type { Inside } from './inside.ts';
 import type { MaskPlan } from './masks.ts';
@@ -22,9 +23,13 @@ export interface MaskWatchOptions {
 
 interface Watched extends Covering {
   id: string;
+  /** When it was first seen to be gone from a folder that is still there. */
+  goneMs?: number | undefined;
 }
 
 const LOOK_MS = 50;
+/** Who replaces a file or removes a tree takes a moment. */
+const GONE_MS = 1_000;
 /** A look takes at most this part of the time. */
 const LOOK_SHARE = 0.05;
 
@@ -40,14 +45,21 @@ export function watchMasks({ inside, masks, onLost }: MaskWatchOptions): AsyncDi
   let ended = false;
   let lookedMs = performance.now();
 
+  /** A name that is gone can be made by the agent, but not where the folder went, too. */
+  const isMissed = (mask: Watched): boolean => {
+    const nowMs = performance.now();
+    const makable = mask.kind === 'close' && inside.at(dirname(mask.path)).kind !== 'none';
+    mask.goneMs = makable ? (mask.goneMs ?? nowMs) : undefined;
+    return makable && nowMs - (mask.goneMs ?? nowMs) >= GONE_MS;
+  };
   const look = async (): Promise<void> => {
     const startedMs = performance.now();
     const gone: Watched[] = [];
     const others: Watched[] = [];
     for (const mask of watched) {
       const found = inside.at(mask.path);
-      // What was to be hidden may go, and is hidden again when it comes back.
-      if (found.kind === 'none' && mask.kind !== 'hide') gone.push(mask);
+      if (found.kind === 'file') mask.goneMs = undefined;
+      if (found.kind === 'none' && isMissed(mask)) gone.push(mask);
       else if (found.kind === 'file' && found.id !== mask.id) others.push(mask);
     }
     const restored =

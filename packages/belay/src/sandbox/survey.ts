@@ -1,7 +1,7 @@
 // One bounded look at a workspace: which repositories, sockets and pipes lie in it, and which of its
-// files someone else would run or obey. Taken again at the end of a run, it tells what changed, new repositories among
-// it. Links are not followed, nothing is opened, and an agent cannot forge what is compared: a file's
-// inode and change time.
+// files someone else would run or obey. Taken again at the end of a run, it tells what changed, new
+// repositories among it. Links are not followed, nothing is opened, and an agent cannot forge what is
+// compared: a file's inode and change time.
 
 import { type BigIntStats, type Dirent, lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ export interface Survey {
 export interface SurveyBounds {
   readonly entries: number;
   readonly ms: number;
-  /** Each becomes some thirty mounts, and the time to make mounts grows with their square. */
+  /** Each becomes some thirty mounts, and thirty names that are looked after. */
   readonly repositories: number;
 }
 

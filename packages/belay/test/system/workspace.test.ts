@@ -22,6 +22,7 @@ import {
 } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { verifies } from '../verifies.ts';
 import { type Attempt, agentIds, eventually, openPlace, type Place, summaryIn } from './place.ts';
@@ -649,12 +650,18 @@ verifies(
 
 verifies(
   'fsw.mask-lost',
-  'a protected name that is taken away and stays away ends the run',
+  'a protected name that is taken away and stays away ends the run, and a whole tree does not',
   async () => {
     await using place = await openPlace();
+    mkdirSync(join(place.workdir, 'libs/inner/.git'), { recursive: true });
+    place.put('libs/inner/.git/HEAD', 'ref: refs/heads/main\n');
     own(place.workdir);
     const started = place.start([], ['sleep', '60']);
     await place.openRun();
+    const whole = ['rm', '-rf', join(place.workdir, 'libs')];
+    expect((await place.outside(whole)).status).toBe(0);
+    await sleep(2_000);
+    expect((await place.status()).runs, 'without the tree').toHaveLength(1);
     const gone = ['rmdir', join(place.workdir, '.claude')];
     expect((await place.outside(gone)).status).toBe(0);
     expect((await started.ended).status).toBe(69);
