@@ -44,6 +44,8 @@ export function watchMasks({ inside, masks, onLost }: MaskWatchOptions): AsyncDi
   let restoring: Promise<void> | undefined;
   let ended = false;
   let lookedMs = performance.now();
+  /** Since when what was replaced cannot be covered. */
+  let failingMs: number | undefined;
 
   /** A name that is gone can be made by the agent, but not where the folder went, too. */
   const isMissed = (mask: Watched): boolean => {
@@ -62,28 +64,28 @@ export function watchMasks({ inside, masks, onLost }: MaskWatchOptions): AsyncDi
       if (found.kind === 'none' && isMissed(mask)) gone.push(mask);
       else if (found.kind === 'file' && found.id !== mask.id) others.push(mask);
     }
-    const restored =
-      others.length > 0 &&
-      gone.length === 0 &&
-      (await cover(inside, others).then(
-        () => true,
-        () => false, // such as a link in its place: the run ends
-      ));
+    const covered = await cover(inside, others).then(
+      () => true,
+      () => false, // such as a link in its place, or a file that is replaced once more just now
+    );
     if (ended) return;
     const nowMs = performance.now();
-    const lost = [...gone, ...others].map(({ path }) => {
-      return { path, forMs: Math.ceil(nowMs - lookedMs), restored };
-    });
-    if (lost.length > 0) onLost(lost);
-    if (lost.length > 0 && !restored) return;
-    for (const mask of others) {
+    failingMs = covered ? undefined : (failingMs ?? nowMs);
+    const over = gone.length > 0 || (failingMs !== undefined && nowMs - failingMs >= GONE_MS);
+    if (covered || over) {
+      const lost = [...gone, ...others].map(({ path }) => {
+        return { path, forMs: Math.ceil(nowMs - lookedMs), restored: !over };
+      });
+      if (lost.length > 0) onLost(lost);
+      if (over) return;
+      lookedMs = startedMs;
+    }
+    for (const mask of covered ? others : []) {
       const found = inside.at(mask.path);
       if (found.kind === 'file') mask.id = found.id;
     }
-    lookedMs = startedMs;
-    const tookMs = nowMs - startedMs;
-    timer = setTimeout(next, Math.max(LOOK_MS, others.length > 0 ? 0 : tookMs / LOOK_SHARE));
-    timer.unref();
+    const tookMs = others.length > 0 ? 0 : nowMs - startedMs;
+    timer = setTimeout(next, Math.max(LOOK_MS, tookMs / LOOK_SHARE)).unref();
   };
   const next = (): void => {
     restoring = look();
