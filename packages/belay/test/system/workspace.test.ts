@@ -225,10 +225,12 @@ verifies(
     own(place.workdir);
     own(folder.path);
     // Outside, as the agent's uid: more than an agent can do, whose own view has the name pinned.
-    // One target is nowhere inside; the other is there, and closed.
+    // One target is nowhere inside; the other is there, and closed. Now and then it rests, so that
+    // some runs start while nothing moves.
     const swap = [
-      `while :; do for to in ${target} .git/hooks; do mv .claude .aside; ln -s $to .claude;`,
-      'rm -f .claude; mv .aside .claude; sleep 0.002; done; done 2> /dev/null',
+      `while :; do for to in $(yes ${target} .git/hooks | head -20); do mv .claude .aside;`,
+      'ln -s $to .claude; rm -f .claude; mv .aside .claude; sleep 0.002; done;',
+      'sleep 1.5; done 2> /dev/null',
     ].join(' ');
     const write = 'for i in $(seq 100); do echo evil > .claude/evil.json; done 2> /dev/null; true';
     const { uid, gid } = agentIds();
