@@ -40,7 +40,13 @@ beforeAll(async () => {
 afterAll(async () => {
   // What a broken sandbox left, so that the test's failure is all that stays.
   const programs = ['leaver.pl', 'beats.mjs'].map((name) => join(place.workdir, name));
-  for (const pid of programs.flatMap(processesWith)) process.kill(pid, 'SIGKILL');
+  for (const pid of programs.flatMap(processesWith)) {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // It ended by itself.
+    }
+  }
   await place?.[Symbol.asyncDispose]();
   await upstream?.[Symbol.asyncDispose]();
 }, 60_000);
