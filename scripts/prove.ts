@@ -55,7 +55,8 @@ function printStale(): void {
 async function proveNow(name: string, seed: number): Promise<void> {
   const path = PROGRAMS.map((folder) => join(ROOT, folder, `${name}.ts`)).find(existsSync);
   if (path === undefined) throw new Error(`no program \`${name}\` in ${PROGRAMS.join(' or ')}`);
-  const { covers, prove } = (await import(pathToFileURL(path).href)) as Proof;
+  const { covers, prove } = (await import(pathToFileURL(path).href)) as Partial<Proof>;
+  if (covers === undefined || prove === undefined) throw new Error(`\`${name}\` is no proof`);
   const startedMs = performance.now();
   const figures = await prove({ scale: 1, seed });
   const commit = git('rev-parse', 'HEAD');
