@@ -50,6 +50,9 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
   await using stack = new AsyncDisposableStack();
   const runDir = runFolder(home, opened.run);
   if (workdir.agent !== undefined) stack.use(holdRunFolder(runDir, workdir.agent));
+  // Told before the run is closed.
+  let told: Promise<void> = Promise.resolve();
+  stack.defer(() => told);
   const cgroups = makeCgroups(opened.run, asked.limits);
   stack.defer(() => removeCgroupsSoon(cgroups.join));
   // A listener on the loopback of the host, which nobody inside may reach.
@@ -75,8 +78,12 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
       judged: { [workdir.path]: workdir.id, ...asked.paths.ids },
       onLostMasks: (lost) => {
         for (const mask of lost) say(`belay: warning: ${maskLine(mask)}`);
-        // A daemon that is gone is told of by other means.
-        void client.post(`/v1/runs/${opened.run}/masks`, { lost }).catch(() => {});
+        told = told
+          .then(() => client.post(`/v1/runs/${opened.run}/masks`, { lost }))
+          .then(
+            () => {},
+            () => {}, // a daemon that is gone is told of by other means
+          );
       },
       ...(workdir.agent === undefined ? {} : { uid: workdir.agent, idmap: workdir.idmap }),
       tty: asked.tty,

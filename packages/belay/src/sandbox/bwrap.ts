@@ -6,6 +6,7 @@
 import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { AGENT_PATH } from './command.ts';
+import type { Covering } from './cover.ts';
 import { BRIDGE_ADDRESS } from './link.ts';
 import type { MaskPlan } from './masks.ts';
 import { GATE } from './perl.ts';
@@ -87,6 +88,27 @@ export function homeFile(index: number): string {
   return `home-${index}`;
 }
 
+/** No mount of the sandbox lets a device be opened. */
+const NULL_DEVICE = '/dev/null';
+
+export interface PutOver extends Covering {
+  readonly source: string;
+}
+
+/** What is seen in the place of names that show something else. */
+export function putOver(masks: MaskPlan, filesDir: string): readonly PutOver[] {
+  const ours = (name: string): string => join(filesDir, name);
+  return [
+    ...masks.placeholders.flatMap(({ path, holds }, i): PutOver[] =>
+      holds === undefined ? [] : [{ kind: 'close', path, source: ours(heldFolder(i)) }],
+    ),
+    ...masks.shown.map(
+      ({ path }, i): PutOver => ({ kind: 'hide', path, source: ours(shownFile(i)) }),
+    ),
+    ...masks.closed.map((path): PutOver => ({ kind: 'hide', path, source: NULL_DEVICE })),
+  ];
+}
+
 /** Where a source is found by bwrap: `root` is one of the staged sources, `path` lies in it. */
 export type At = (root: string, path?: string) => string;
 
@@ -127,14 +149,9 @@ export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): re
     ...(spec.writable ?? []).flatMap((path) => ['--bind', at(path), path]),
     // Its protected names are covered before the command may start (cover.ts).
     ...['--bind', at(workdir), workdir],
-    ...masks.placeholders.flatMap(({ path, holds }, i) =>
-      holds ? ['--ro-bind', at(filesDir, join(filesDir, heldFolder(i))), path] : [],
-    ),
-    ...masks.shown.flatMap(({ path }, i) => [
-      ...['--ro-bind', at(filesDir, join(filesDir, shownFile(i))), path],
+    ...putOver(masks, filesDir).flatMap(({ path, source }) => [
+      ...['--ro-bind', source === NULL_DEVICE ? source : at(filesDir, source), path],
     ]),
-    // A device in their place, which no mount of the sandbox lets be opened.
-    ...masks.closed.flatMap((path) => ['--ro-bind', '/dev/null', path]),
     ...['ca.pem', 'bundle.pem'].flatMap((name) => [
       ...['--ro-bind', at(spec.trustDir, join(spec.trustDir, name)), `/run/belay/${name}`],
     ]),

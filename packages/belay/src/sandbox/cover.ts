@@ -16,24 +16,22 @@ export interface Covering {
   readonly path: string;
 }
 
-/** What a plan asks for, in the order in which it is made, but for what shows something of ours. */
-export function coveringsOf(masks: MaskPlan): readonly Covering[] {
-  const shown = new Set(shownCoverings(masks).map(({ path }) => path));
-  return [
-    ...masks.pins.map((path) => ({ kind: 'pin', path }) as const),
-    ...masks.readOnly
-      .filter((path) => !shown.has(path))
-      .map((path) => ({ kind: 'close', path }) as const),
-  ];
+export interface Covered extends Covering {
+  /** Which file is found there while the cover lasts; see fileId. */
+  readonly id: string;
 }
 
-/** What bubblewrap has put files of ours over: nothing is left to show when one of them is lost. */
-export function shownCoverings({ placeholders, shown, closed }: MaskPlan): readonly Covering[] {
-  const held = placeholders.filter(({ holds }) => holds);
-  const hidden = [...shown.map(({ path }) => path), ...closed];
+/** What a plan asks for, in the order in which it is made, but for what bubblewrap has put there. */
+export function coveringsOf(
+  { pins, readOnly }: MaskPlan,
+  put: readonly Covering[],
+): readonly Covering[] {
+  const there = new Set(put.map(({ path }) => path));
   return [
-    ...held.map(({ path }) => ({ kind: 'close', path }) as const),
-    ...hidden.map((path) => ({ kind: 'hide', path }) as const),
+    ...pins.map((path): Covering => ({ kind: 'pin', path })),
+    ...readOnly
+      .filter((path) => !there.has(path))
+      .map((path): Covering => ({ kind: 'close', path })),
   ];
 }
 
@@ -41,27 +39,38 @@ const MOST_SAID = 4096;
 const COVER_MS = 10_000;
 
 /** In this order. Throws ERR_SANDBOX for one that is not there, or is neither a file nor a folder. */
-export async function cover(inside: Inside, coverings: readonly Covering[]): Promise<void> {
-  if (coverings.length === 0) return;
+export async function cover(
+  inside: Inside,
+  coverings: readonly Covering[],
+): Promise<readonly Covered[]> {
+  if (coverings.length === 0) return [];
   // Root needs no user namespace to enter another's mounts; nobody else may without.
   const enter = process.getuid?.() === 0 ? 'stay' : 'enter';
-  const wishes = coverings.flatMap(({ kind, path }) => [kind, path]);
-  const child = spawn('perl', ['-e', COVER, '--', enter, ...wishes], {
+  const child = spawn('perl', ['-e', COVER, '--', enter], {
     cwd: '/',
     env: TOOL_ENV,
-    stdio: ['ignore', 'ignore', 'pipe', inside.userFd, inside.mountFd],
+    stdio: ['pipe', 'pipe', 'pipe', inside.userFd, inside.mountFd],
     timeout: COVER_MS,
     killSignal: 'SIGKILL',
   });
+  let ids = '';
   let said = '';
+  child.stdout?.setEncoding('latin1').on('data', (text: string) => {
+    ids += text;
+  });
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     said = (said + text).slice(0, MOST_SAID);
   });
+  child.stdin?.on('error', () => {}); // it ended early: its status says why
+  child.stdin?.end(coverings.map(({ kind, path }) => `${kind}\0${path}\0`).join(''));
   const done = await new Promise<boolean>((resolve) => {
     child.on('error', () => resolve(false));
     child.on('close', (status) => resolve(status === 0));
   });
-  if (done) return;
-  const why = printable(said.replace(/^belay: /, '').trim()) || 'no reason was given';
-  throw new BelayError('ERR_SANDBOX', `a protected name cannot be covered: ${why}`);
+  const found = ids.trimEnd().split('\n');
+  if (!done || found.length !== coverings.length) {
+    const why = printable(said.replace(/^belay: /, '').trim()) || 'no reason was given';
+    throw new BelayError('ERR_SANDBOX', `a protected name cannot be covered: ${why}`);
+  }
+  return coverings.map((covering, i) => ({ ...covering, id: found[i] as string }));
 }

@@ -4,9 +4,8 @@
 // that moment the agent could have used the name. One that cannot be made again ends the run.
 
 import { dirname } from 'node:path';
-import { type Covering, cover, coveringsOf, shownCoverings } from './cover.ts';
+import { type Covered, cover } from './cover.ts';
 import type { Inside } from './inside.ts';
-import type { MaskPlan } from './masks.ts';
 
 export interface LostMask {
   readonly path: string;
@@ -17,11 +16,12 @@ export interface LostMask {
 
 export interface MaskWatchOptions {
   readonly inside: Inside;
-  readonly masks: MaskPlan;
+  /** With what is found there as long as the mask is. */
+  readonly masks: readonly Covered[];
   readonly onLost: (lost: readonly LostMask[]) => void;
 }
 
-interface Watched extends Covering {
+interface Watched extends Omit<Covered, 'id'> {
   id: string;
   /** When it was first seen to be gone from a folder that is still there. */
   goneMs?: number | undefined;
@@ -34,12 +34,7 @@ const GONE_MS = 1_000;
 const LOOK_SHARE = 0.05;
 
 export function watchMasks({ inside, masks, onLost }: MaskWatchOptions): AsyncDisposable {
-  const watched = [...coveringsOf(masks), ...shownCoverings(masks)].flatMap(
-    (covering): Watched[] => {
-      const found = inside.at(covering.path);
-      return found.kind === 'file' ? [{ ...covering, id: found.id }] : [];
-    },
-  );
+  const watched = masks.map((mask): Watched => ({ ...mask }));
   let timer: NodeJS.Timeout | undefined;
   let restoring: Promise<void> | undefined;
   let ended = false;
@@ -64,15 +59,13 @@ export function watchMasks({ inside, masks, onLost }: MaskWatchOptions): AsyncDi
       if (found.kind === 'none' && isMissed(mask)) gone.push(mask);
       else if (found.kind === 'file' && found.id !== mask.id) others.push(mask);
     }
-    const covered = await cover(inside, others).then(
-      () => true,
-      () => false, // such as a link in its place, or a file that is replaced once more just now
-    );
+    // Undefined: such as a link in its place, or a file that is replaced once more just now.
+    const covered = await cover(inside, others).catch(() => undefined);
     if (ended) return;
     const nowMs = performance.now();
-    failingMs = covered ? undefined : (failingMs ?? nowMs);
+    failingMs = covered === undefined ? (failingMs ?? nowMs) : undefined;
     const over = gone.length > 0 || (failingMs !== undefined && nowMs - failingMs >= GONE_MS);
-    if (covered || over) {
+    if (covered !== undefined || over) {
       const lost = [...gone, ...others].map(({ path }) => {
         return { path, forMs: Math.ceil(nowMs - lookedMs), restored: !over };
       });
@@ -80,10 +73,8 @@ export function watchMasks({ inside, masks, onLost }: MaskWatchOptions): AsyncDi
       if (over) return;
       lookedMs = startedMs;
     }
-    for (const mask of covered ? others : []) {
-      const found = inside.at(mask.path);
-      if (found.kind === 'file') mask.id = found.id;
-    }
+    // In the same order. What was found when it was covered: it may have been replaced since.
+    for (const [n, mask] of others.entries()) mask.id = covered?.[n]?.id ?? mask.id;
     const tookMs = others.length > 0 ? 0 : nowMs - startedMs;
     timer = setTimeout(next, Math.max(LOOK_MS, tookMs / LOOK_SHARE)).unref();
   };

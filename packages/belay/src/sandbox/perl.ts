@@ -164,28 +164,32 @@ become(@ARGV);
 /**
  * Covers names of a sandbox, in its own mount namespace (descriptor 4), entered through its user
  * namespace (descriptor 3) unless the caller is root. An agent may race it: a link is never followed,
- * and what is mounted is what was opened. Arguments: \`enter\` or \`stay\`, then (KIND PATH)...:
- * \`close\` read-only, \`pin\` writable, \`hide\` behind the null device.
+ * and what is mounted is what was opened. Argument: \`enter\` or \`stay\`; on stdin KIND and PATH, each
+ * ended by a NUL: \`close\` read-only, \`pin\` writable, \`hide\` behind the null device. Says for each
+ * the device and inode that stand there now.
  */
 export const COVER = `${PRELUDE}
 use Fcntl qw(:DEFAULT :mode);
 my $empty = "\\0";
+my @wishes = do { local $/; split /\\0/, <STDIN> // '' };
 syscall($SETNS, 3, 0x10000000) == 0 or fail("user namespace: $!") if shift @ARGV eq 'enter';
 syscall($SETNS, 4, 0x20000) == 0 or fail("mount namespace: $!");
 my $O_PATH = 0x200000;
 sysopen my $null, '/dev/null', $O_PATH or fail("/dev/null: $!");
-while (my ($kind, $path) = splice @ARGV, 0, 2) {
+while (my ($kind, $path) = splice @wishes, 0, 2) {
   sysopen my $at, $path, $O_PATH | O_NOFOLLOW or fail("$path: $!");
   my $mode = (stat $at)[2] // fail("$path: $!");
   S_ISREG($mode) || S_ISDIR($mode) || $kind eq 'hide' && !S_ISLNK($mode) or fail("$path: a link, or neither a file nor a folder");
   my ($below, $attr) = $kind eq 'pin' ? (0x8000, 6) : (0, 7);
   my $source = $kind eq 'hide' ? $null : $at;
+  my ($device, $inode) = stat $source or fail("$path: $!");
   my $tree = syscall($OPEN_TREE, fileno $source, $empty, 0x81001 | $below);
   fail("$path: $!") if $tree < 0;
   my $attributes = pack('Q4', $attr, 0, 0, 0);
   syscall($MOUNT_SETATTR, $tree, $empty, 0x1000, $attributes, 32) == 0 or fail("$path: $!");
   syscall($MOVE_MOUNT, $tree, $empty, fileno $at, $empty, 0x44) == 0 or fail("$path: $!");
   POSIX::close($tree);
+  syswrite STDOUT, "$device:$inode\\n" or fail("$path: $!");
 }
 POSIX::_exit(0);
 `;

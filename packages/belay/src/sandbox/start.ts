@@ -17,10 +17,11 @@ import {
   FD,
   heldFolder,
   homeFile,
+  putOver,
   shownFile,
 } from './bwrap.ts';
 import { killCgroups } from './cgroup.ts';
-import { cover, coveringsOf } from './cover.ts';
+import { type Covered, cover, coveringsOf } from './cover.ts';
 import { hostFailure } from './failures.ts';
 import { findFile, type Inside, openInside } from './inside.ts';
 import { janitor, livingOwners, reliedUpon } from './janitor.ts';
@@ -81,14 +82,19 @@ export async function startSandbox(spec: SandboxSpec, clock: Clock = Date.now): 
       bridge = await starting;
     }
     const { agentNetPid } = bridge;
-    const made = masks;
-    agent = await enter(spec, workdir, masks, agentNetPid, async (first) => {
+    const plan = masks;
+    let covered: readonly Covered[] = [];
+    agent = await enter(spec, workdir, plan, agentNetPid, async (first) => {
       inside = openInside(first, agentNetPid);
-      await cover(inside, coveringsOf(made));
-      requireSame(spec, made, inside);
+      const put = putOver(plan, join(spec.runDir, FILES_FOLDER));
+      covered = [
+        ...put.map((over) => ({ ...over, id: idOf(over.source) })),
+        ...(await cover(inside, coveringsOf(plan, put))),
+      ];
+      requireSame(inside, [...Object.entries(spec.judged ?? {}), ...covered.map(pathAndId)]);
     });
     if (inside === undefined) throw new BelayError('ERR_SANDBOX', 'the sandbox was not covered');
-    return standing({ spec, bridge, agent, masks, inside, cleanUp });
+    return standing({ spec, bridge, agent, covered, inside, cleanUp });
   } catch (error) {
     agent?.slay();
     await agent?.exited;
@@ -237,14 +243,9 @@ function readable(path: string, content: string | Uint8Array): number {
   return openSync(path, 'r');
 }
 
-/** A name that someone else exchanged while bwrap looked would lead elsewhere, or be unprotected. */
-function requireSame(spec: SandboxSpec, masks: MaskPlan, inside: Inside): void {
-  const judged = Object.entries(spec.judged ?? {});
-  const now = coveringsOf(masks).map(({ path }) => {
-    const found = findFile(path);
-    return [path, found.kind === 'file' ? found.id : 'nothing'] as const;
-  });
-  for (const [path, id] of [...judged, ...now]) {
+/** A name that someone else exchanged meanwhile would lead elsewhere, or be unprotected. */
+function requireSame(inside: Inside, expected: readonly (readonly [string, string])[]): void {
+  for (const [path, id] of expected) {
     const found = inside.at(path);
     if (found.kind === 'file' && found.id === id) continue;
     throw new BelayError('ERR_SANDBOX', `\`${path}\` was exchanged while the sandbox was built`, {
@@ -253,16 +254,27 @@ function requireSame(spec: SandboxSpec, masks: MaskPlan, inside: Inside): void {
   }
 }
 
+function pathAndId({ path, id }: Covered): readonly [string, string] {
+  return [path, id];
+}
+
+/** Of what is ours, or the host's: it is there. */
+function idOf(path: string): string {
+  const found = findFile(path);
+  if (found.kind === 'file') return found.id;
+  throw new BelayError('ERR_SANDBOX', `\`${path}\` is missing`);
+}
+
 interface Standing {
   readonly spec: SandboxSpec;
   readonly bridge: Bridge;
   readonly agent: Agent;
-  readonly masks: MaskPlan;
+  readonly covered: readonly Covered[];
   readonly inside: Inside;
   readonly cleanUp: () => Promise<void>;
 }
 
-function standing({ spec, bridge, agent, masks, inside, cleanUp }: Standing): Sandbox {
+function standing({ spec, bridge, agent, covered, inside, cleanUp }: Standing): Sandbox {
   let opened = false;
   let why: 'killed' | 'bridge' | 'mask' | undefined;
   const slay = (reason: 'killed' | 'bridge' | 'mask'): void => {
@@ -272,7 +284,7 @@ function standing({ spec, bridge, agent, masks, inside, cleanUp }: Standing): Sa
   };
   const watch = watchMasks({
     inside,
-    masks,
+    masks: covered,
     onLost: (lost) => {
       spec.onLostMasks?.(lost);
       if (lost.some(({ restored }) => !restored)) slay('mask');

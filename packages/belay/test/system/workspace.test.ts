@@ -669,6 +669,8 @@ verifies(
     expect((await started.ended).status).toBe(69);
     expect(started.stderr()).toContain('cannot be protected any more: the run ends');
     const entries = await place.entries();
+    const detail = { path: join(place.workdir, '.claude'), restored: false };
+    expect(entries.at(-2)).toMatchObject({ type: 'mask.lost', detail });
     expect(entries.at(-1)).toMatchObject({ type: 'run.close' });
   },
   { timeoutMs: 30_000 },
