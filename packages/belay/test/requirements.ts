@@ -111,6 +111,9 @@ export const requirements = {
   // processes
   'daemon.shared': { behaviour: 'two runs at once share one daemon, one ledger and the caps' },
   'daemon.second-refused': { behaviour: 'a second daemon on one home is refused' },
+  'daemon.race': {
+    behaviour: 'launchers that start at once, or while a daemon leaves, find one daemon',
+  },
   'daemon.leaves': { behaviour: 'a daemon that a run started leaves after the last run' },
   'daemon.port-in-use': { behaviour: 'a proxy port that is taken is one clear line and exit 69' },
   'daemon.restart': { behaviour: 'a daemon restarts on the same ledger after SIGKILL' },

@@ -6,11 +6,15 @@ import { BelayError, reasonOf } from '../core/errors.ts';
 
 export interface Lock extends Disposable {}
 
-/** Takes the lock or throws ERR_LOCKED at once. */
+// Two that take it at the same moment may each hold a part of it. With time to wait SQLite lets one
+// of them have it; with none both would be refused.
+const BOTH_AT_ONCE_MS = 100;
+
+/** Takes the lock, or throws ERR_LOCKED when another process keeps it. */
 export function takeLock(path: string): Lock {
   const database = new DatabaseSync(path);
   try {
-    database.exec('PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE');
+    database.exec(`PRAGMA busy_timeout = ${BOTH_AT_ONCE_MS}; BEGIN EXCLUSIVE`);
   } catch (error) {
     database.close();
     if (reasonOf(error).includes('locked')) {

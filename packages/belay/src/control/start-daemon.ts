@@ -11,6 +11,7 @@ import type { DaemonLine } from './spawner.ts';
 import { DAEMON_USER, requireReachable, systemUser } from './users.ts';
 
 const START_TIMEOUT_MS = 15_000;
+const LOCKED_MS = 1_000;
 
 /** The daemon's user: none for an ordinary user, `belay` for root. */
 export function daemonOwner(): Owner | undefined {
@@ -26,12 +27,14 @@ export async function ensureDaemon(home: Home, lingerMs: number): Promise<Client
   if (await alive(client)) return client;
   const owner = daemonOwner();
   prepareHome(home, owner);
-  // Two launchers may race here: the lock lets one daemon live, and both then find it.
-  const failure = await startSpawner(home, owner, lingerMs);
-  if (failure === undefined || (failure.code === 'ERR_LOCKED' && (await awaitAlive(client)))) {
-    return client;
+  const deadline = performance.now() + START_TIMEOUT_MS;
+  for (;;) {
+    const failure = await startSpawner(home, owner, lingerMs);
+    if (failure === undefined) return client;
+    // The one that holds the lock starts for another launcher, and is soon found, or it leaves.
+    if (failure.code !== 'ERR_LOCKED' || performance.now() > deadline) throw failure;
+    if (await awaitAlive(client, LOCKED_MS)) return client;
   }
-  throw failure;
 }
 
 export async function alive(client: Client): Promise<boolean> {
@@ -44,8 +47,8 @@ export async function alive(client: Client): Promise<boolean> {
   }
 }
 
-async function awaitAlive(client: Client): Promise<boolean> {
-  const deadline = performance.now() + START_TIMEOUT_MS;
+async function awaitAlive(client: Client, withinMs: number): Promise<boolean> {
+  const deadline = performance.now() + withinMs;
   while (performance.now() < deadline) {
     if (await alive(client)) return true;
     await new Promise((resolve) => setTimeout(resolve, 50));

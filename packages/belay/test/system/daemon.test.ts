@@ -3,6 +3,7 @@
 
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { verifies } from '../verifies.ts';
@@ -210,6 +211,30 @@ verifies(
     expect((await place.run([], ['true'])).status).toBe(0);
   },
   { timeoutMs: 40_000 },
+);
+
+verifies(
+  'daemon.race',
+  'launchers that start at once share one daemon, and one waits for the lock of a daemon that leaves',
+  async () => {
+    await using place = await openPlace();
+    for (let round = 0; round < 3; round++) {
+      const runs = await Promise.all([1, 2, 3].map(() => place.run([], ['true'])));
+      for (const { status, stderr } of runs) expect(status, stderr).toBe(0);
+      expect((await place.session.belay(['down'])).status).toBe(0);
+    }
+    const starts = (await place.entries()).filter(({ type }) => type === 'daemon.start');
+    expect(starts.length).toBe(3);
+    // What a daemon that leaves looks like at its last moment: no socket, but the lock.
+    const lock = new DatabaseSync(join(place.session.home, 'run/daemon.lock'));
+    lock.exec('BEGIN EXCLUSIVE');
+    const late = place.run([], ['true']);
+    await sleep(2_000);
+    lock.close();
+    const { status, stderr } = await late;
+    expect(status, stderr).toBe(0);
+  },
+  { timeoutMs: 60_000 },
 );
 
 verifies(
