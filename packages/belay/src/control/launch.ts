@@ -17,11 +17,11 @@ import { type CommandBinds, commandBinds } from '../sandbox/command.ts';
 import { reliedUpon } from '../sandbox/janitor.ts';
 import type { SandboxEnd } from '../sandbox/start.ts';
 import { type Survey, surveyWorkspace } from '../sandbox/survey.ts';
-import { changesOf } from './changes.ts';
 import { containExternally } from './contain-external.ts';
 import { containInSandbox } from './contain-sandbox.ts';
 import type { Contained } from './contained.ts';
 import type { Home } from './home.ts';
+import { listChanges } from './list-changes.ts';
 import { type OpenPaths, openPaths } from './open-paths.ts';
 import {
   type Containment,
@@ -147,7 +147,7 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
       .post<RunSummary>(`/v1/runs/${opened.run}/close`, {
         status,
         reason: excerpt(reason, MOST_REASON),
-        changes: changesOf(before, surveyWorkspace(workdir.path, reliedUpon(home.run))),
+        changes: listChanges(before, surveyWorkspace(workdir.path, reliedUpon(home.run))),
       })
       .catch((error: unknown) => {
         // A daemon that died has been told of already; a ledger that failed has not.

@@ -678,7 +678,7 @@ verifies(
 
 verifies(
   'fsw.exchanged',
-  'an agent works in the folder that the ledger names, whatever is put in its place meanwhile',
+  'an agent finds the folders that the ledger names, whatever is put in their place meanwhile',
   async () => {
     using folder = scratch();
     await using place = await openPlace();
@@ -698,22 +698,31 @@ verifies(
       stdio: 'ignore',
       ...(root ? { uid, gid } : {}),
     });
+    const read = ['sh', '-c', 'cat "$0"/name.txt 2> /dev/null || cat "$1"/name.txt'];
+    const seen = [...read, at('meant'), at('other')];
+    const recorded = {
+      '--workdir': (path: string) => ({ workdir: path }),
+      '--allow-read': (path: string) => ({ paths: { read: [path], write: [] } }),
+      '--allow-write': (path: string) => ({ paths: { read: [], write: [path] } }),
+    };
     let refused = 0;
     try {
-      for (let i = 0; i < 12; i++) {
-        const run = await place.run(['--workdir', at('meant')], ['cat', 'name.txt']);
-        if (run.status !== 0) {
-          expect(run.stderr).toContain('belay: error');
-          refused++;
-          continue;
+      for (let i = 0; i < 7; i++) {
+        for (const [flag, entry] of Object.entries(recorded)) {
+          const run = await place.run([flag, at('meant')], seen);
+          if (run.status !== 0) {
+            expect(run.stderr).toContain('belay: error');
+            refused++;
+            continue;
+          }
+          const [opened] = await place.entries(run.summary?.run);
+          expect(opened).toMatchObject({ type: 'run.open', ...entry(run.stdout) });
         }
-        const [opened] = await place.entries(run.summary?.run);
-        expect(opened).toMatchObject({ type: 'run.open', workdir: run.stdout });
       }
     } finally {
       swapper.kill('SIGKILL');
     }
-    expect(refused, 'runs whose folder was exchanged').toBeGreaterThan(0);
+    expect(refused, 'runs with a folder that was exchanged').toBeGreaterThan(0);
   },
   { timeoutMs: 60_000 },
 );

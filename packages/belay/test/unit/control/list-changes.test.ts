@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { changesOf } from '../../../src/control/changes.ts';
+import { listChanges } from '../../../src/control/list-changes.ts';
 import { closeRun, MOST_REASON } from '../../../src/control/protocol.ts';
 import { encodeEntry } from '../../../src/core/entry-bytes.ts';
 import { excerpt } from '../../../src/core/excerpt.ts';
@@ -28,7 +28,7 @@ verifies(
       names(300, (i) => `A${i}.sh`),
       'b',
     );
-    const found = changesOf(before, {
+    const found = listChanges(before, {
       ...after,
       executed: new Map([...after.executed, ['Makefile', 'b']]),
     });
@@ -39,7 +39,7 @@ verifies(
     ]);
     expect(found).toMatchObject({ changeCount: 302, unwalked: 0 });
     expect(found.changes).toHaveLength(200);
-    expect(changesOf(before, survey(['Makefile'], 'b', 7))).toEqual({
+    expect(listChanges(before, survey(['Makefile'], 'b', 7))).toEqual({
       changes: [{ path: 'Makefile', how: 'changed' }],
       changeCount: 1,
       unwalked: 7,
@@ -50,7 +50,7 @@ verifies(
 verifies('fsw.changes', 'no name that an agent can choose makes a run impossible to close', () => {
   for (const letter of ['a', 'é', '\u0001', '"', '\ufffd']) {
     const after = survey(names(17, (i) => `${letter.repeat(3900)}${i}.sh`));
-    const changes = changesOf(survey([]), after);
+    const changes = listChanges(survey([]), after);
     const reason = excerpt(`x${letter.repeat(9000)}`, MOST_REASON);
     expect(closeRun.parse({ status: 0, reason, changes }).changes, letter).toEqual(changes);
     expect(changes.changes.length).toBeGreaterThan(0);

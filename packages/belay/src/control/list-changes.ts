@@ -7,7 +7,7 @@ import type { Survey } from '../sandbox/survey.ts';
 import { type Changes, MOST_CHANGES, MOST_CHANGES_BYTES } from './protocol.ts';
 
 /** What two looks at a workspace differ in. */
-export function changesOf(before: Survey, after: Survey): Changes {
+export function listChanges(before: Survey, after: Survey): Changes {
   const all = changesBetween(before, after);
   const changes: Change[] = [];
   // A list is two brackets, and one comma fewer than it has members.
