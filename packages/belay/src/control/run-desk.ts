@@ -1,7 +1,7 @@
 // Where runs are opened, vouched for, closed and killed: what the control API may ask of the daemon
 // about runs, each in the order that the invariants need.
 
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { BelayError, reasonOf } from '../core/errors.ts';
 import { excerpt } from '../core/excerpt.ts';
@@ -17,6 +17,9 @@ import { type DaemonRun, summaryOf } from './daemon-run.ts';
 import type { GuardWatch } from './guard-watch.ts';
 import type { Home } from './home.ts';
 import { MOST_REASON, type OpenedRun, type OpenRun, type RunNotice } from './protocol.ts';
+
+/** Of the gateway, in the folder of a run. */
+const SOCKET = 'gw.sock';
 
 export type RunDesk = Pick<DaemonOperations, 'open' | 'guarded' | 'lostMasks' | 'close' | 'kill'>;
 
@@ -72,7 +75,7 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
         mkdirSync(runDir, { mode: 0o700 });
         const attachment = await gateway.attachRun({
           run: id,
-          ...(external ? {} : { socketPath: join(runDir, 'gw.sock') }),
+          ...(external ? {} : { socketPath: join(runDir, SOCKET) }),
         });
         detachments.set(id, attachment.detach);
         await ledger.append({
@@ -159,10 +162,13 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
   return desk;
 }
 
+/** Only what is ours: as long as a killed launcher's files are in it, the guard and the next run find
+ * there what to clean up. */
 function removeFolder(path: string): void {
   try {
-    rmSync(path, { recursive: true, force: true });
+    rmSync(join(path, SOCKET), { force: true });
+    rmdirSync(path);
   } catch {
-    // What a killed launcher of root left in it is root's: the guard and the next run remove it.
+    // Not empty, or gone.
   }
 }
