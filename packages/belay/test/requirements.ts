@@ -108,6 +108,104 @@ export const requirements = {
   'gw.dead-upstream': { behaviour: 'a dead upstream is a 502 with one clear reason' },
   'gw.bad-certificate': { behaviour: 'an upstream whose certificate does not verify is refused' },
 
+  'gw.smuggling': {
+    behaviour: 'a request whose length has two readings reaches no upstream',
+  },
+  'gw.bare-lf': { behaviour: 'lines that end in anything but CR LF are refused' },
+  'gw.obs-fold': { behaviour: 'a folded field is refused' },
+  'gw.duplicate-field': {
+    behaviour: 'a field that has one value and comes twice is refused',
+  },
+  'gw.oversize-head': { behaviour: 'a head over 16 KiB is refused' },
+  'gw.nul-host': { behaviour: 'a NUL in a host is refused' },
+  'gw.percent-host': { behaviour: 'a percent escape in a host is refused' },
+  'gw.trailing-dot': { behaviour: 'a host with a trailing dot is refused' },
+  'gw.look-alike': {
+    behaviour: 'a host in letters that look like others is another host',
+  },
+  'gw.odd-ipv4': {
+    behaviour: 'an octal, hexadecimal or short IPv4 address is refused',
+  },
+  'gw.mapped-ipv6': { behaviour: 'an IPv4 address inside an IPv6 one is refused' },
+  'gw.nat64': { behaviour: 'a NAT64 address is refused' },
+  'gw.zone-id': { behaviour: 'an IPv6 zone is refused' },
+  'gw.sni': { behaviour: 'a TLS name that is not the destination is refused' },
+  'gw.connect-host': { behaviour: 'behind CONNECT only its own host can be asked' },
+  'gw.host-field': {
+    behaviour: 'a host field that is not the destination is refused',
+  },
+  'gw.absolute-uri': {
+    behaviour: 'an absolute target that is not the destination is refused',
+  },
+  'gw.domain-fronting': {
+    behaviour: 'one host in TLS and another in HTTP is refused',
+  },
+  'gw.dot-segments': {
+    behaviour: 'a path with dot segments, plain or escaped, is refused',
+  },
+  'gw.encoded-slash': {
+    behaviour: 'a path with a slash that is not one to everybody is refused',
+  },
+  'gw.method-override': {
+    behaviour: 'a field that names another method is refused',
+  },
+  'gw.forwarded': { behaviour: 'a field that speaks for a proxy is refused' },
+  'gw.h2c': { behaviour: 'an upgrade to HTTP/2 is refused' },
+  'gw.http2': {
+    behaviour: 'a client that insists on HTTP/2 hears so in its own words',
+  },
+  'gw.trace': { behaviour: 'TRACE, and CONNECT inside a connection, are refused' },
+  'gw.second-host': {
+    behaviour: 'a connection serves one host, on its later requests too',
+  },
+  'gw.redirect': { behaviour: 'a redirect is passed on and never followed' },
+  'gw.rebinding': {
+    behaviour: 'a name that changes its address between check and use is refused',
+    planned: true,
+  },
+  'gw.response-splitting': {
+    behaviour: 'an upstream cannot put a second answer behind its first',
+  },
+  'gw.trailers': {
+    behaviour: 'trailers of an answer pass; a request that has some is refused',
+  },
+  'gw.continue': {
+    behaviour: 'a client that waits for 100 is told to go on before its call',
+  },
+  'gw.early-response': {
+    behaviour: 'an answer that comes before the body was read passes',
+  },
+  'gw.sse': { behaviour: 'each event of a stream passes as it comes' },
+  'gw.websocket': {
+    behaviour: 'a WebSocket is one call, metered and stopped like any other',
+  },
+  'gw.pass-through': {
+    behaviour: 'a declared host keeps its own TLS, and the ledger says so',
+  },
+  'gw.tcp': {
+    behaviour: 'raw TCP passes where a grant names host and port, and nowhere else',
+  },
+  'gw.ca-import': {
+    behaviour: 'an imported root is trusted upstream, is recorded, and can go',
+    planned: true,
+  },
+  'gw.abort-while-queued': {
+    behaviour: 'a client that leaves while its call waits is not sent',
+    planned: true,
+  },
+  'gw.slow-client': {
+    behaviour: 'a client that reads slowly holds the upstream back',
+    planned: true,
+  },
+  'gw.slow-upstream': {
+    behaviour: 'an upstream that reads slowly holds the client back',
+    planned: true,
+  },
+  'gw.leak': {
+    behaviour: 'after thousands of mixed connections nothing is left behind',
+    planned: true,
+  },
+
   // processes
   'daemon.shared': { behaviour: 'two runs at once share one daemon, one ledger and the caps' },
   'daemon.second-refused': { behaviour: 'a second daemon on one home is refused' },

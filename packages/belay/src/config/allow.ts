@@ -1,8 +1,9 @@
 // What a grant allows, as written in `allow` or after `--allow`: a preset by name, or one exact
-// host with the ports 443 and 80, or with the port that is given. Nothing here is a pattern.
+// host with the ports 443 and 80, or with the port that is given. `tls://HOST` and `tcp://HOST:PORT` are
+// tunnels, which are not looked into. Nothing here is a pattern.
 
 import { type BelayError, reasonOf } from '../core/errors.ts';
-import { type Host, parseHost, printable } from '../core/target.ts';
+import { type Host, hostPort, parseHost, printable, type Tunnel } from '../core/target.ts';
 import { PRESETS, presetNamed } from './presets.ts';
 import { didYouMean } from './suggest.ts';
 
@@ -14,6 +15,14 @@ export type AllowEntry =
       readonly origin: string;
       readonly host: Host;
       readonly ports: readonly number[];
+    }
+  | {
+      readonly kind: 'tunnel';
+      readonly text: string;
+      readonly origin: string;
+      readonly scheme: Tunnel;
+      readonly host: Host;
+      readonly port: number;
     };
 
 /** Why an entry is refused. */
@@ -23,13 +32,16 @@ export interface AllowFault {
   readonly hint?: string;
 }
 
-const USUAL_PORTS: readonly number[] = [443, 80];
+const TLS_PORT = 443;
+const USUAL_PORTS: readonly number[] = [TLS_PORT, 80];
 
 /** `origin` is where the entry was written: `belay.jsonc:7:20`, or `--allow npm-read`. */
 export function parseAllow(text: string, origin: string): AllowEntry | AllowFault {
   const name = text.trim();
   if (presetNamed(name) !== undefined) return { kind: 'preset', text: name, origin };
   const shown = `\`${printable(text)}\``;
+  const tunnel = /^(tls|tcp):\/\/(\[[^\]/]*\]|[^:/]*)(?::(\d+))?\/?$/i.exec(name);
+  if (tunnel !== null) return parseTunnel(tunnel, shown, origin);
   if (/^[a-z][a-z0-9+.-]*:\/\//i.test(name)) {
     const url = URL.parse(name);
     return url === null || url.host === ''
@@ -61,17 +73,44 @@ export function parseAllow(text: string, origin: string): AllowEntry | AllowFaul
       ? near
       : fault(near.message, `for a host of that name write \`${name}:443\``);
   }
-  let host: Host;
-  try {
-    host = parseHost(hostText);
-  } catch (error) {
-    return fault(reasonOf(error as BelayError));
-  }
+  const host = hostOf(hostText);
+  if (typeof host !== 'string') return host;
   if (portText === undefined) return { kind: 'host', text: host, origin, host, ports: USUAL_PORTS };
   const port = Number(portText);
   if (!(port >= 1 && port <= 65_535)) return fault(`${shown} has a port outside 1 to 65535`);
   const bracketed = host.includes(':') ? `[${host}]` : host;
   return { kind: 'host', text: `${bracketed}:${port}`, origin, host, ports: [port] };
+}
+
+function parseTunnel(
+  [, word = '', hostText = '', portText]: RegExpExecArray,
+  shown: string,
+  origin: string,
+): AllowEntry | AllowFault {
+  const scheme = word.toLowerCase() as Tunnel;
+  if (portText === undefined && scheme === 'tcp') {
+    return fault(`${shown} names no port`, `did you mean \`tcp://${hostText}:5432\`?`);
+  }
+  const host = hostOf(hostText);
+  if (typeof host !== 'string') return host;
+  const port = Number(portText ?? TLS_PORT);
+  if (!(port >= 1 && port <= 65_535)) return fault(`${shown} has a port outside 1 to 65535`);
+  return {
+    kind: 'tunnel',
+    text: `${scheme}://${hostPort({ host, port })}`,
+    origin,
+    scheme,
+    host,
+    port,
+  };
+}
+
+function hostOf(text: string): Host | AllowFault {
+  try {
+    return parseHost(text);
+  } catch (error) {
+    return fault(reasonOf(error as BelayError));
+  }
 }
 
 function unknownPreset(name: string, shown: string): AllowFault {

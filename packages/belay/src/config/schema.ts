@@ -38,7 +38,9 @@ const grant = z.strictObject({
     .array(z.string())
     .max(256)
     .default([])
-    .describe('presets, hosts (ports 443 and 80) or HOST:PORT; nothing else is reachable'),
+    .describe(
+      'presets, hosts (ports 443 and 80), HOST:PORT, tls://HOST or tcp://HOST:PORT; nothing else is reachable',
+    ),
   expires: z.string().optional().describe('a date and time: 2027-01-01T00:00:00Z'),
   state: z.enum(['active', 'under review']).default('active'),
   mode: z

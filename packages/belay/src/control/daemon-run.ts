@@ -2,6 +2,7 @@
 // the monitor needs (grant, judge, budgets, vault) out of the configuration that the launcher read.
 
 import type { RunCaps } from '../budget/budgets.ts';
+import type { Tunnel } from '../core/target.ts';
 import type { MonitoredRun } from '../monitor/facts.ts';
 import type { Declared } from '../upstream/upstream.ts';
 import type {
@@ -24,6 +25,8 @@ export interface DaemonRun extends MonitoredRun {
   readonly declared: Declared;
   /** Names whose declared upstream speaks plain HTTP. */
   readonly plain: ReadonlySet<string>;
+  /** Connections that the grant lets pass as they are, by `host:port`. */
+  readonly tunnels: ReadonlyMap<string, Tunnel>;
   readonly caps: RunCaps;
   readonly configDigest: string;
   readonly opened: OpenedRun;

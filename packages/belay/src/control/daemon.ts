@@ -90,9 +90,11 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       live: (call, run, stopped) => {
         const { grant, declared, plain } = run as DaemonRun;
         const { target } = call;
+        const overPlain = target.scheme === 'https' && plain.has(target.host);
         return upstream.send({
+          kind: call.kind,
           env: grant.environment,
-          target: plain.has(target.host) ? { ...target, scheme: 'http' } : target,
+          target: overPlain ? { ...target, scheme: 'http' } : target,
           method: call.method,
           pathAndQuery: call.query === '' ? call.path : `${call.path}?${call.query}`,
           headers: call.headers,

@@ -10,7 +10,7 @@ import type { RunId } from '../core/ids.ts';
 import { type Host, hostPort, isAddress } from '../core/target.ts';
 import type { Grant } from '../identity/runs.ts';
 import type { Engine } from '../policy/engine.ts';
-import { policyForRun } from '../policy/for-run.ts';
+import { allowedTo, policyForRun } from '../policy/for-run.ts';
 import { judgeFor } from '../policy/policy.ts';
 import { remedyFor } from '../policy/remedy.ts';
 import { refusedAddress } from '../upstream/addresses.ts';
@@ -79,6 +79,11 @@ export function prepareRun(asked: RunRequest): DaemonRun {
     vault,
     declared: declaredOf(upstreams),
     plain: new Set(upstreams.filter(({ scheme }) => scheme === 'http').map(({ host }) => host)),
+    tunnels: new Map(
+      allowedTo(selected, request.allow).flatMap((entry) =>
+        entry.kind === 'tunnel' ? [[hostPort(entry), entry.scheme] as const] : [],
+      ),
+    ),
     caps,
     denials: { cap: caps.denials, count: 0 },
     configDigest: bundleDigestOf(request.bundle),

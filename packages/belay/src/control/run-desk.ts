@@ -76,6 +76,7 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
         const attachment = await gateway.attachRun({
           run: id,
           ...(external ? {} : { socketPath: join(runDir, SOCKET) }),
+          tunnels: run.tunnels,
         });
         detachments.set(id, attachment.detach);
         await ledger.append({

@@ -6,7 +6,11 @@ import type { CallId, RunId } from './ids.ts';
 import type { Target } from './target.ts';
 import type { Denial } from './verdict.ts';
 
-export type CallKind = 'http' | 'llm';
+/**
+ * A WebSocket is a GET whose connection stays: what the client sends on it is the call's body, what
+ * comes back is the body of a 101. A tunnel is a connection that nobody looks into.
+ */
+export type CallKind = 'http' | 'llm' | 'websocket' | 'tunnel';
 export type EffectClass = 'read' | 'write' | 'irreversible';
 export type Mode = 'live' | 'shadow';
 
@@ -24,9 +28,9 @@ export interface Call {
   readonly run: RunId;
   readonly kind: CallKind;
   readonly target: Target;
-  /** Upper case. */
+  /** Upper case; CONNECT for a tunnel. */
   readonly method: string;
-  /** Absolute, normalised: no dot segments, no encoded slash; without the query. */
+  /** Absolute, normalised: no dot segments, no encoded slash; without the query. Of a tunnel: `/`. */
   readonly path: string;
   /** Without the question mark; empty when there is none. */
   readonly query: string;
@@ -41,7 +45,7 @@ export interface Call {
 /** Takes bytes. `write` answers false when the source has to wait for `resume`, with its end too. */
 export interface ByteSink {
   write(chunk: Uint8Array): boolean;
-  end(): void;
+  end(trailers?: Headers): void;
   fail(error: BelayError): void;
 }
 

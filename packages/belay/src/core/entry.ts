@@ -4,6 +4,7 @@
 
 import type { CallKind, EffectClass, Mode } from './call.ts';
 import type { CallId, EntryId, RunId } from './ids.ts';
+import type { Scheme } from './target.ts';
 import type { DenyCode, Step, Told } from './verdict.ts';
 
 export const ENTRY_VERSION = 1;
@@ -15,7 +16,7 @@ export interface CallHead {
   readonly env: string;
   readonly mode: Mode;
   readonly method: string;
-  readonly scheme: 'http' | 'https';
+  readonly scheme: Scheme;
   readonly host: string;
   readonly port: number;
   readonly path: string;

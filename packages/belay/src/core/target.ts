@@ -7,8 +7,12 @@ import type { Brand } from './ids.ts';
 /** A canonical host: a DNS name, an IPv4 address in dotted form, or an IPv6 address in lower case. */
 export type Host = Brand<string, 'Host'>;
 
+/** `tls` and `tcp` are tunnels: TLS that the client's own ends are in, and bytes of any kind. */
+export type Tunnel = 'tls' | 'tcp';
+export type Scheme = 'http' | 'https' | Tunnel;
+
 export interface Target {
-  readonly scheme: 'http' | 'https';
+  readonly scheme: Scheme;
   readonly host: Host;
   readonly port: number;
 }

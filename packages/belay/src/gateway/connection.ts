@@ -7,7 +7,7 @@ import type { ByteFlow } from '../core/call.ts';
 import type { NetDenial } from '../core/entry.ts';
 import { BelayError } from '../core/errors.ts';
 import type { RunId } from '../core/ids.ts';
-import type { Target } from '../core/target.ts';
+import type { Target, Tunnel } from '../core/target.ts';
 import { createRetries, type Retries } from './http/retries.ts';
 
 /** Something refused below a Call; it has to reach the ledger all the same. */
@@ -25,11 +25,17 @@ export interface Attachment {
   readonly retries: Retries;
   /** Request bodies that are in memory; see http/body.ts. */
   bufferedBytes: number;
+  /** Which connections are passed on as they are, by `host:port`. */
+  readonly tunnels: ReadonlyMap<string, Tunnel>;
 }
 
-export function createAttachment(run: RunId): Attachment {
+export function createAttachment(
+  run: RunId,
+  tunnels: ReadonlyMap<string, Tunnel> = new Map(),
+): Attachment {
   return {
     run,
+    tunnels,
     sockets: new Set(),
     connections: new Set(),
     cut: new WeakSet(),
@@ -46,6 +52,8 @@ export interface OpenCall {
   readonly abort: AbortController;
   /** The answer, once it flows. */
   flow: ByteFlow | undefined;
+  /** Something of the answer's body, or its end, has passed. */
+  moved: boolean;
   /** Of its request's body, read before it began: counted until it ends. */
   readonly heldBytes: number;
 }
@@ -88,6 +96,13 @@ export function openConnection(
     attachment.connections.delete(connection);
   });
   return connection;
+}
+
+/** Puts a call on the books of its connection. */
+export function openCall({ calls }: Connection, heldBytes = 0): OpenCall {
+  const call: OpenCall = { abort: new AbortController(), flow: undefined, moved: false, heldBytes };
+  calls.add(call);
+  return call;
 }
 
 /** Takes a call off the books; a second time changes nothing. */

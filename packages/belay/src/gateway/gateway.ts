@@ -6,6 +6,7 @@ import type { Server } from 'node:net';
 import type { Call, Result } from '../core/call.ts';
 import { BelayError } from '../core/errors.ts';
 import type { Clock, Random, RunId } from '../core/ids.ts';
+import type { Tunnel } from '../core/target.ts';
 import {
   type Attachment,
   type Connection,
@@ -20,6 +21,7 @@ import { createLeafContexts } from './listen/leaf-contexts.ts';
 import { listenForProxy, type ProxyListener, type ProxyOptions } from './listen/proxy-listener.ts';
 import { createRoad } from './listen/road.ts';
 import type { Authority } from './listen/x509.ts';
+import { createTunnels } from './tunnel.ts';
 
 export interface GatewayParts {
   readonly perform: (call: Call) => Promise<Result>;
@@ -59,6 +61,8 @@ export interface AttachOptions {
   readonly socketPath?: string;
   /** Of the socket's file; default 0600. */
   readonly mode?: number;
+  /** Which connections are passed on as they are, by `host:port`. */
+  readonly tunnels?: ReadonlyMap<string, Tunnel>;
 }
 
 export interface Gateway extends AsyncDisposable {
@@ -86,6 +90,7 @@ export function createGateway(parts: GatewayParts): Gateway {
       if (connection === undefined) request.socket.destroy();
       else serve.request(connection, request, reply);
     },
+    onWebSocket: serve.webSocket,
     onOverrun: serve.overrun,
   });
   // Without a listener node:http would close a CONNECT in silence.
@@ -114,15 +119,16 @@ export function createGateway(parts: GatewayParts): Gateway {
     http,
     connections,
     leaves: createLeafContexts(authority, clock),
+    tunnel: createTunnels({ perform, report, clock, random }),
     report,
     firstByteTimeoutMs: limits.firstByteTimeoutMs,
     handshakeTimeoutMs: limits.handshakeTimeoutMs,
   });
 
   return {
-    async attachRun({ run, socketPath, mode = 0o600 }) {
+    async attachRun({ run, socketPath, mode = 0o600, tunnels }) {
       if (attachments.has(run)) throw new BelayError('ERR_USAGE', `run \`${run}\` is attached`);
-      const attachment = createAttachment(run);
+      const attachment = createAttachment(run, tunnels);
       attachments.set(run, attachment);
       let server: Server | undefined;
       const detach = async (): Promise<void> => {

@@ -175,7 +175,7 @@ export function meter(parts: MeterParts): Meter {
             void passRecorded(chunk);
             return false;
           },
-          end() {
+          end(trailers) {
             if (!open) return;
             // INVARIANT: I4: checked once more before the last byte is released.
             const why = blocked(0);
@@ -183,7 +183,7 @@ export function meter(parts: MeterParts): Meter {
             if (!durableFirst) {
               // Released first: the agent need not wait while its outcome is put into words.
               try {
-                sink.end();
+                sink.end(trailers);
               } finally {
                 settle(status);
               }
@@ -191,7 +191,7 @@ export function meter(parts: MeterParts): Meter {
             }
             // The agent hears that it is done when the record says so, or not at all.
             settle(status).then(
-              () => sink.end(),
+              () => sink.end(trailers),
               (failure) => sink.fail(asBelayError('ERR_LEDGER', 'no outcome', failure)),
             );
           },

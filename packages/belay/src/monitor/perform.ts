@@ -7,7 +7,7 @@ import type { Call, Mode, Response, Result } from '../core/call.ts';
 import type { Intent } from '../core/entry.ts';
 import { type BelayError, reasonOf } from '../core/errors.ts';
 import type { Clock, RunId } from '../core/ids.ts';
-import type { Denial, DenyCode, Hold, Step } from '../core/verdict.ts';
+import type { Denial, DenyCode, Hold, Step, Told } from '../core/verdict.ts';
 import type { Runs } from '../identity/runs.ts';
 import type { Ledger } from '../ledger/ledger.ts';
 import type { Stops, StopView } from '../stop/stops.ts';
@@ -119,7 +119,8 @@ export function createMonitor(parts: MonitorParts): Monitor {
     classified: Classified,
     denial: Denial,
   ): Promise<Result> {
-    const { step, code, reason, policies, told } = denial;
+    const { step, code, reason, policies } = denial;
+    const told = toldTo(call, denial);
     const head = headOf(call, run, classified);
     try {
       const written = await denials.record({
@@ -137,7 +138,7 @@ export function createMonitor(parts: MonitorParts): Monitor {
       return { kind: 'denied', denial: unwritten(reasonOf(error)) };
     }
     observe(call.run, 'denied');
-    return { kind: 'denied', denial };
+    return { kind: 'denied', denial: { ...denial, told } };
   }
 
   return { perform };
@@ -152,6 +153,11 @@ const REFUSED: Partial<Record<DenyCode, string>> = {
 /** INVARIANT: I6: in shadow mode only reads and model calls leave. */
 function inert(mode: Mode, classified: Classified): boolean {
   return mode === 'shadow' && classified.effect !== 'read' && classified.kind !== 'llm';
+}
+
+/** Coding agents take 426 for a WebSocket as final, and ask over HTTP; other statuses they retry. */
+function toldTo({ kind }: Call, { told }: Denial): Told {
+  return kind === 'websocket' && told.status === 403 ? { ...told, status: 426 } : told;
 }
 
 function deny(step: Step, code: DenyCode, reason: string, status: number, message: string): Denial {

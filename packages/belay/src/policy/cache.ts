@@ -21,8 +21,8 @@ const ATTRIBUTES: readonly (keyof HttpContext)[] = [
  * INVARIANT: two requests with one key get one decision from the policies whose reads these are.
  */
 export function decisionKey(request: PolicyRequest, reads: Reads): string {
-  const { agent, environment, effect, host, context } = request;
-  let key = part(agent) + part(environment) + part(effect) + part(host);
+  const { agent, environment, action, host, context } = request;
+  let key = part(agent) + part(environment) + part(action) + part(host);
   for (const attribute of ATTRIBUTES) {
     if (reads !== 'all' && !reads.has(attribute)) continue;
     const value = context[attribute];

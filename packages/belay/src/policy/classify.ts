@@ -1,10 +1,10 @@
 // What a call would do: read, write or irreversible, and why we think so. Unknown is a write. A
 // preset's route says more than a method, but only within a preset that the run was granted.
 
-import type { Call, CallKind, EffectClass, Headers } from '../core/call.ts';
+import type { Call, CallKind, EffectClass } from '../core/call.ts';
 import type { Route, RouteTable } from './routes.ts';
 
-export type CallFacts = Pick<Call, 'method' | 'target' | 'path' | 'query' | 'kind' | 'headers'> & {
+export type CallFacts = Pick<Call, 'method' | 'target' | 'path' | 'query' | 'kind'> & {
   readonly body: { readonly kind: Call['body']['kind']; readonly bytes?: Uint8Array };
 };
 
@@ -14,14 +14,15 @@ export interface Classification {
   readonly reasons: readonly string[];
 }
 
-const METHOD_OVERRIDES = new Set(['x-http-method-override', 'x-http-method', 'x-method-override']);
-
 /** `granted` are the names of the presets that the run was granted. */
 export function classify(
   call: CallFacts,
   routes: RouteTable,
   granted: ReadonlySet<string>,
 ): Classification {
+  if (call.kind === 'websocket')
+    return { effect: 'write', kind: call.kind, reasons: ['a WebSocket'] };
+  if (call.kind === 'tunnel') return { effect: 'write', kind: call.kind, reasons: ['a tunnel'] };
   const matching = routes(call);
   const llm = call.kind === 'llm' || matching.some(({ route }) => route.kind === 'llm');
   const kind = llm ? 'llm' : 'http';
@@ -73,15 +74,8 @@ function worstOf(routes: readonly Route[]): Route | undefined {
   );
 }
 
-function methodOverride({
-  headers,
-  query,
-}: {
-  headers: Headers;
-  query: string;
-}): string | undefined {
-  const header = headers.find(([name]) => METHOD_OVERRIDES.has(name));
-  if (header !== undefined) return `header ${header[0]}`;
+/** The fields of that kind are refused by the gateway; a key may as well mean nothing. */
+function methodOverride({ query }: CallFacts): string | undefined {
   if (query.includes('_method') && new URLSearchParams(query).has('_method'))
     return 'query key _method';
   return undefined;

@@ -105,7 +105,6 @@ function callOf(method: string, text: string): CallFacts {
     target,
     path: url.pathname,
     query: url.search.slice(1),
-    headers: [],
     body: { kind: 'none' },
   };
 }

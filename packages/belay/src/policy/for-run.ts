@@ -18,8 +18,8 @@ export function policyForRun(
   selected: Selected,
   allow: readonly string[] = [],
 ): Policy {
-  const { agent, environment, grant } = selected;
-  const entries = [...(grant?.allow ?? []), ...allowed(allow)];
+  const { agent, environment } = selected;
+  const entries = allowedTo(selected, allow);
   return createPolicy({
     engine,
     policies: [...config.policies, ...grantPolicies({ agent, environment, allow: entries })],
@@ -31,6 +31,11 @@ export function policyForRun(
 
 export function namesOf({ agents, environments }: Config): KnownNames {
   return { agents: [...agents.keys()], environments: [...environments.keys()] };
+}
+
+/** What the grant allows, and what was allowed for this run only. Throws ERR_USAGE. */
+export function allowedTo({ grant }: Selected, allow: readonly string[]): readonly AllowEntry[] {
+  return [...(grant?.allow ?? []), ...allowed(allow)];
 }
 
 function allowed(texts: readonly string[]): readonly AllowEntry[] {

@@ -1,5 +1,6 @@
 // What a grant allows, as Cedar text: one source for each `allow` entry, named after where it was
-// written. A host entry permits every method and path of exactly that host, on its ports. A preset
+// written. A host entry permits every method and path of exactly that host, on its ports; a tunnel
+// entry permits connections to exactly that host and port that are not looked into. A preset
 // entry permits its routes: host, method and effect are in the text; the path patterns are matched
 // by us, exactly, and the text asks `context.routes`, because `like` cannot say "within a segment".
 
@@ -38,6 +39,11 @@ function entryPolicies(grant: GrantScope, entry: AllowEntry): readonly string[] 
           ports,
         ),
       ];
+    }
+    case 'tunnel': {
+      const action = `action == Action::"tunnel.${entry.scheme}"`;
+      const port = `context.port == ${entry.port}`;
+      return [permit(grant, entry.text, action, `resource == ${host(entry.host)}`, port)];
     }
     case 'preset': {
       const preset = presetNamed(entry.text);

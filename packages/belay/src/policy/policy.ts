@@ -13,8 +13,8 @@ import { type CallFacts, type Classification, classify } from './classify.ts';
 import type { CedarRequest, Engine, PreparedSet } from './engine.ts';
 import { type Reads, unionOf } from './reads.ts';
 import {
-  actionId,
   cedarRequest,
+  groupOf,
   hostChain,
   type PolicyRequest,
   requestOf,
@@ -154,8 +154,8 @@ function createSlices(engine: Engine, rules: readonly Rule[]): Slices {
         ['Environment', request.environment],
       ]),
       action: ancestry('Action', [
-        ['Action', actionId(request.effect)],
-        ['Action', 'http'],
+        ['Action', request.action],
+        ['Action', groupOf(request.action)],
       ]),
       resource: ancestry(
         'Host',
@@ -189,9 +189,9 @@ function createSlices(engine: Engine, rules: readonly Rule[]): Slices {
 
   return {
     of(request) {
-      const { agent, environment, effect } = request;
+      const { agent, environment, action } = request;
       const hosts = namedHosts(request.host);
-      let key = part(agent) + part(environment) + part(effect);
+      let key = part(agent) + part(environment) + part(action);
       for (const host of hosts) key += part(host);
       let slice = byScope.get(key);
       if (slice === undefined) {

@@ -3,7 +3,7 @@
 
 import { parseAllow } from '../config/allow.ts';
 import { PRESETS } from '../config/presets.ts';
-import { type Host, hostPort } from '../core/target.ts';
+import { type Host, hostPort, type Scheme } from '../core/target.ts';
 import type { DenyCode } from '../core/verdict.ts';
 import { routeTable } from './routes.ts';
 
@@ -11,7 +11,7 @@ import { routeTable } from './routes.ts';
 export interface DeniedHead {
   readonly code: DenyCode;
   readonly method: string;
-  readonly scheme: 'http' | 'https';
+  readonly scheme: Scheme;
   readonly host: string;
   readonly port: number;
   readonly path: string;
@@ -23,6 +23,7 @@ const routes = routeTable(PRESETS);
 export function remedyFor(head: DeniedHead): string | null {
   if (head.code !== 'policy.no-permit') return null;
   const { method, path, scheme, port } = head;
+  if (scheme === 'tls' || scheme === 'tcp') return `--allow ${scheme}://${hostPort(head)}`;
   const host = head.host as Host;
   const [route] = routes({ method, path, query: '', target: { scheme, host, port } });
   if (route !== undefined) return `--allow ${route.preset}`;

@@ -3,11 +3,10 @@
 
 import type { CedarValueJson, EntityUid } from '@cedar-policy/cedar-wasm/nodejs';
 import type { EffectClass } from '../core/call.ts';
-import { type Host, isAddress } from '../core/target.ts';
+import { type Host, isAddress, type Target, type Tunnel } from '../core/target.ts';
 import type { CallFacts, Classification } from './classify.ts';
 import type { CedarRequest } from './engine.ts';
 import type { RouteTable } from './routes.ts';
-import { ACTION_GROUP } from './schema.ts';
 
 export interface HttpContext {
   readonly method: string;
@@ -22,10 +21,13 @@ export interface HttpContext {
   readonly routes: readonly string[];
 }
 
+export type Action = `http.${EffectClass}` | `tunnel.${Tunnel}`;
+
 export interface PolicyRequest {
   readonly agent: string;
   readonly environment: string;
-  readonly effect: EffectClass;
+  /** In the group that its first word names. */
+  readonly action: Action;
   readonly host: Host;
   readonly context: HttpContext;
 }
@@ -46,7 +48,7 @@ export function requestOf(
   return {
     agent: who.agent,
     environment: who.environment,
-    effect,
+    action: actionOf(call.target, effect),
     host: call.target.host,
     context: {
       method: call.method,
@@ -82,8 +84,13 @@ function queryKeys(query: string): readonly string[] {
   return [...new Set(new URLSearchParams(query).keys())].sort();
 }
 
-export function actionId(effect: EffectClass): string {
-  return `${ACTION_GROUP}.${effect}`;
+function actionOf({ scheme }: Target, effect: EffectClass): Action {
+  return scheme === 'tls' || scheme === 'tcp' ? `tunnel.${scheme}` : `http.${effect}`;
+}
+
+/** The group that a policy may name instead of the action. */
+export function groupOf(action: Action): string {
+  return action.slice(0, action.indexOf('.'));
 }
 
 /** The host and every domain above it; an address is below nothing. */
@@ -101,12 +108,12 @@ const uid = (type: string, id: string): EntityUid => ({ type, id });
 export function cedarRequest({
   agent,
   environment,
-  effect,
+  action: name,
   host,
   context,
 }: PolicyRequest): CedarRequest {
   const principal = uid('Agent', agent);
-  const action = uid('Action', actionId(effect));
+  const action = uid('Action', name);
   const resource = uid('Host', host);
   const [, ...above] = hostChain(host);
   return {
@@ -116,7 +123,7 @@ export function cedarRequest({
     context: context as unknown as Record<string, CedarValueJson>,
     entities: [
       { uid: principal, attrs: {}, parents: [uid('Environment', environment)] },
-      { uid: action, attrs: {}, parents: [uid('Action', ACTION_GROUP)] },
+      { uid: action, attrs: {}, parents: [uid('Action', groupOf(name))] },
       { uid: resource, attrs: { name: host }, parents: above.map((domain) => uid('Host', domain)) },
     ],
   };

@@ -8,7 +8,9 @@ entity Agent in [Environment];
 entity Host in [Host] { name: String };
 
 type Http = {
+  // "CONNECT" for a tunnel, with the path "/".
   method: String,
+  // "http" or "https"; "tls" or "tcp" for a tunnel.
   scheme: String,
   port: Long,
   // Normalised, without the query.
@@ -19,7 +21,7 @@ type Http = {
   bodyKind: String,
   // Absent while unknown: a streamed body.
   sizeBytes?: Long,
-  // "http" or "llm".
+  // "http", "llm", "websocket" or "tunnel".
   kind: String,
   shadow: Bool,
   // Preset routes that match exactly: "npm-read/0".
@@ -32,6 +34,13 @@ action "http.read", "http.write", "http.irreversible" in ["http"] appliesTo {
   resource: [Host],
   context: Http,
 };
-`;
 
-export const ACTION_GROUP = 'http';
+// Connections that nobody looks into, once a grant has named their host and port: TLS of the
+// client's own, and raw TCP.
+action "tunnel";
+action "tunnel.tls", "tunnel.tcp" in ["tunnel"] appliesTo {
+  principal: [Agent],
+  resource: [Host],
+  context: Http,
+};
+`;

@@ -3,7 +3,7 @@
 
 import { hostPort } from '../core/target.ts';
 import type { Denial, DenyCode, Verdict } from '../core/verdict.ts';
-import { actionId, type PolicyRequest } from './request.ts';
+import type { PolicyRequest } from './request.ts';
 import type { Rule } from './rules.ts';
 
 export interface Decision {
@@ -35,8 +35,8 @@ export function verdictOf(
     return deny('policy.forbid', `forbidden by ${by}`, 'is not allowed', request, policies);
   }
   if (!allowed) {
-    const { agent, environment, effect, host } = request;
-    const what = `\`${actionId(effect)}\` on \`${host}\` for \`${agent}\` in \`${environment}\``;
+    const { agent, environment, action, host } = request;
+    const what = `\`${action}\` on \`${host}\` for \`${agent}\` in \`${environment}\``;
     return deny('policy.no-permit', `no policy permits ${what}`, 'is not granted', request, []);
   }
   const approvals = policies.map((id) => rules.get(id)?.approval);

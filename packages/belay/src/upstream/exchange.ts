@@ -3,11 +3,12 @@
 // wait. Whatever ends the exchange ends it once: no byte, end or failure reaches the sink after.
 // Nothing is retried, redirected or decoded.
 
+import type { IncomingHttpHeaders } from 'node:http';
 import type { Dispatcher } from 'undici';
 import type { ByteFlow, ByteSink, Headers } from '../core/call.ts';
 import { BelayError } from '../core/errors.ts';
 import { errorOf, failedBy } from './failure.ts';
-import { dropNominated, isHopByHop, nominated } from './hop-by-hop.ts';
+import { answerHeaders, isHopByHop } from './hop-by-hop.ts';
 import { failed, type SendResult, type UpstreamRequest } from './request.ts';
 
 /** How much of an answer may arrive before anyone asked for it. */
@@ -28,6 +29,7 @@ export function exchange(
     let responded = false;
     let waiting = true;
     let complete = false;
+    let trailers: Headers | undefined;
     let broken: BelayError | undefined;
     let open = true;
     let closed = false;
@@ -57,7 +59,7 @@ export function exchange(
         sink.fail(broken);
       } else if (complete) {
         closed = true;
-        sink.end();
+        sink.end(trailers);
       } else {
         controller?.resume();
       }
@@ -126,8 +128,9 @@ export function exchange(
         heldBytes += chunk.length;
         if (heldBytes >= HOLD_BYTES) current.pause();
       },
-      onResponseEnd() {
+      onResponseEnd(_current, found) {
         complete = true;
+        trailers = trailersOf(found);
         finish();
         if (sink !== undefined && !waiting) pump();
       },
@@ -179,15 +182,10 @@ function requestHeaders({ headers, body }: UpstreamRequest): string[] {
   return out;
 }
 
-function answerHeaders(raw: readonly Buffer[]): Headers {
-  const headers: [string, string][] = [];
-  let drop: readonly string[] | undefined;
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = (raw[i] as Buffer).toString('latin1').toLowerCase();
-    const value = (raw[i + 1] as Buffer).toString('latin1');
-    if (!isHopByHop(name)) headers.push([name, value]);
-    else if (name === 'connection') drop = nominated(value, drop);
-  }
-  if (drop !== undefined) dropNominated(headers, drop);
-  return headers;
+/** Undefined when there are none, as nearly always. */
+function trailersOf(found: IncomingHttpHeaders | undefined): Headers | undefined {
+  const trailers = Object.entries(found ?? {}).flatMap(([name, value = []]) =>
+    [value].flat().map((one) => [name, one] as const),
+  );
+  return trailers.length === 0 ? undefined : trailers;
 }

@@ -1,6 +1,8 @@
 // Fields that belong to one connection and never cross the gateway (RFC 9110 section 7.6.1), in
 // either direction; those that a `connection` field nominates are added.
 
+import type { Headers } from '../core/call.ts';
+
 const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'connection',
   'keep-alive',
@@ -35,4 +37,22 @@ export function dropNominated(headers: [string, string][], names: readonly strin
   for (let i = headers.length - 1; i >= 0; i--) {
     if (names.includes((headers[i] as [string, string])[0])) headers.splice(i, 1);
   }
+}
+
+/** The fields of an answer that cross, from names and values in a row. */
+export function answerHeaders(raw: readonly (Buffer | string)[]): Headers {
+  const headers: [string, string][] = [];
+  let drop: readonly string[] | undefined;
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    const name = latin1(raw[i] as Buffer | string).toLowerCase();
+    const value = latin1(raw[i + 1] as Buffer | string);
+    if (!isHopByHop(name)) headers.push([name, value]);
+    else if (name === 'connection') drop = nominated(value, drop);
+  }
+  if (drop !== undefined) dropNominated(headers, drop);
+  return headers;
+}
+
+function latin1(text: Buffer | string): string {
+  return typeof text === 'string' ? text : text.toString('latin1');
 }

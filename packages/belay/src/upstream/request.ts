@@ -1,7 +1,7 @@
 // The words of the door: what goes in, what comes out. A failure is a value, not an exception,
 // because the intent is already written and the monitor has to settle it.
 
-import type { CallBody, Headers, Response } from '../core/call.ts';
+import type { CallBody, CallKind, Headers, Response } from '../core/call.ts';
 import type { BelayError } from '../core/errors.ts';
 import type { Target } from '../core/target.ts';
 import type { DenyCode } from '../core/verdict.ts';
@@ -18,6 +18,7 @@ export interface DeclaredUpstream {
 export type DeclaredUpstreams = ReadonlyMap<string, DeclaredUpstream>;
 
 export interface UpstreamRequest {
+  readonly kind: CallKind;
   readonly env: string;
   readonly target: Target;
   readonly method: string;

@@ -4,6 +4,7 @@
 // opened stays good for its lifetime; each new one is resolved and checked anew.
 
 import { hash } from 'node:crypto';
+import type { Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { Pool } from 'undici';
 import type { Clock } from '../core/ids.ts';
@@ -25,6 +26,7 @@ import {
   type Resolve,
   systemResolve,
 } from './resolve.ts';
+import { stand } from './standing.ts';
 
 /** What a run's configuration declares. */
 export type Declared = DeclaredUpstreams;
@@ -44,6 +46,8 @@ export interface UpstreamOptions {
   readonly maxConnections?: number;
   /** Calls to one upstream that are under way or wait for a connection. */
   readonly maxInFlight?: number;
+  /** Connections that stay with one call: WebSockets and tunnels. */
+  readonly maxStanding?: number;
   readonly maxPools?: number;
   readonly idlePoolMs?: number;
   /** How long one answer of the resolver, or of the host about itself, serves new connections. */
@@ -74,6 +78,7 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
     bodyTimeoutMs = 300_000,
     maxConnections = 256,
     maxInFlight = 4096,
+    maxStanding = 4096,
     maxPools = 512,
     idlePoolMs = 60_000,
     resolveTtlMs = 2_000,
@@ -85,7 +90,17 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
   const entries = new Map<string, Entry>();
   const tags = new WeakMap<DeclaredUpstream, string>();
   let publicTrust: SecureContext | undefined;
+  /** Connections that stay with one call. */
+  const stays = new Set<Socket>();
+  let standing = 0;
   let open_ = true;
+
+  const track = (connect: () => Promise<Socket>) => async (): Promise<Socket> => {
+    const socket = await connect();
+    stays.add(socket);
+    socket.once('close', () => stays.delete(socket));
+    return socket;
+  };
 
   const closeIdle = (olderThan: number): void => {
     for (const [key, entry] of entries) {
@@ -115,13 +130,11 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
     return tag;
   }
 
-  function entryFor(
-    key: string,
+  /** Where a target is, and how to get there. */
+  function placeOf(
     target: Target,
     declared: DeclaredUpstream | undefined,
-  ): Entry | Failed {
-    const known = entries.get(key);
-    if (known !== undefined) return known;
+  ): { readonly connect: () => Promise<Socket> } | Failed {
     let place: { readonly address?: string; readonly port: number } = target;
     if (declared !== undefined) {
       const parsed = parseDialAddress(declared.address, target.port);
@@ -136,22 +149,32 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
     } catch {
       return failed('upstream.tls', `the authority declared for \`${target.host}\` is not PEM`);
     }
+    const { address, port } = place;
+    const to = { target, port, secureContext: context, connectTimeoutMs };
+    return {
+      connect: async () => open(dial, address === undefined ? await lookup(target) : [address], to),
+    };
+  }
+
+  function entryFor(
+    key: string,
+    target: Target,
+    declared: DeclaredUpstream | undefined,
+  ): Entry | Failed {
+    const known = entries.get(key);
+    if (known !== undefined) return known;
+    const place = placeOf(target, declared);
+    if ('kind' in place) return place;
     if (entries.size >= maxPools) closeIdle(Number.POSITIVE_INFINITY);
     if (entries.size >= maxPools) {
       return failed('upstream.unreachable', 'too many upstreams are in use at once');
     }
-    const to = { target, port: place.port, secureContext: context, connectTimeoutMs };
-    const { address } = place;
-    const addresses = (): Promise<readonly string[]> =>
-      address === undefined ? lookup(target) : Promise.resolve([address]);
     const pool = new Pool(`${target.scheme}://${hostPort(target)}`, {
       connect: (_asked, done) => {
-        addresses()
-          .then((found) => open(dial, found, to))
-          .then(
-            (socket) => done(null, socket),
-            (error) => done(error, null),
-          );
+        place.connect().then(
+          (socket) => done(null, socket),
+          (error) => done(error, null),
+        );
       },
       connections: maxConnections,
       pipelining: 1,
@@ -182,6 +205,15 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
       if (signal.aborted) return failed('upstream.broken', 'the client went away');
       const declared =
         all.size === 0 ? undefined : (all.get(hostPort(target)) ?? all.get(target.host));
+      if (request.kind === 'websocket' || request.kind === 'tunnel') {
+        const place = placeOf(target, declared);
+        if ('kind' in place) return place;
+        if (standing >= maxStanding) {
+          return failed('upstream.unreachable', 'too many connections that stay at once');
+        }
+        standing += 1;
+        return stand(track(place.connect), request, headersTimeoutMs, () => (standing -= 1));
+      }
       let key = `${env}\n${target.scheme}\n${target.host}\n${target.port}`;
       if (declared !== undefined) key += `\n${tagOf(declared)}`;
       const entry = entryFor(key, target, declared);
@@ -194,7 +226,7 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
     },
 
     stats() {
-      let inFlight = 0;
+      let inFlight = standing;
       for (const entry of entries.values()) inFlight += entry.inFlight;
       return { pools: entries.size, inFlight };
     },
@@ -202,6 +234,7 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
     async [Symbol.asyncDispose]() {
       open_ = false;
       clearInterval(sweep);
+      for (const socket of stays) socket.destroy();
       const pools = [...entries.values()].map(({ pool }) => pool.destroy());
       entries.clear();
       await Promise.all(pools);

@@ -4,9 +4,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer as createPlainServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { createServer as createTlsServer } from 'node:tls';
 import { createAuthority } from '../../src/gateway/listen/x509.ts';
 
 export interface Arrival {
@@ -21,6 +23,8 @@ export interface Upstream extends AsyncDisposable {
   readonly address: string;
   readonly caPem: string;
   readonly arrivals: Arrival[];
+  /** Takes over the connection of a request that asks for another protocol. */
+  upgrade?: (request: IncomingMessage, socket: Duplex) => void;
   /** Replaced by a test that wants more than `ok`. */
   answer: (request: IncomingMessage, reply: ServerResponse, arrival: Arrival) => void;
 }
@@ -58,6 +62,13 @@ export async function startUpstream(hosts: readonly string[]): Promise<Upstream>
     },
   );
   server.on('tlsClientError', () => {});
+  server.on('upgrade', (request: IncomingMessage, socket: Duplex) => {
+    const { method = '', url = '', headers } = request;
+    upstream.arrivals.push({ method, url, headers, host: headers.host ?? '' });
+    socket.on('error', () => {});
+    if (upstream.upgrade === undefined) socket.destroy();
+    else upstream.upgrade(request, socket);
+  });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   upstream.address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
   upstream[Symbol.asyncDispose] = async () => {
@@ -65,6 +76,47 @@ export async function startUpstream(hosts: readonly string[]): Promise<Upstream>
     await new Promise((resolve) => server.close(resolve));
   };
   return upstream;
+}
+
+export interface RawUpstream extends AsyncDisposable {
+  readonly address: string;
+  readonly caPem: string;
+  /** What arrived on each connection, in latin1. */
+  readonly heard: string[];
+}
+
+/** An upstream that says what it likes: over TLS for a host, or plainly. */
+export async function startRawUpstream(
+  host: string | undefined,
+  onSocket: (socket: Socket) => void,
+): Promise<RawUpstream> {
+  const authority = createAuthority(Date.now());
+  const heard: string[] = [];
+  const sockets = new Set<Socket>();
+  const accept = (socket: Socket): void => {
+    const n = heard.push('') - 1;
+    sockets.add(socket);
+    socket.on('error', () => {});
+    socket.on('data', (chunk: Buffer) => {
+      heard[n] += chunk.toString('latin1');
+    });
+    socket.on('close', () => sockets.delete(socket));
+    onSocket(socket);
+  };
+  const server =
+    host === undefined
+      ? createPlainServer({ allowHalfOpen: true }, accept)
+      : createTlsServer({ ...authority.mint(host, Date.now()) }, accept);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    caPem: authority.certificatePem,
+    heard,
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
 }
 
 /** An authority that no upstream here uses. */

@@ -3,10 +3,12 @@
 // when the request was read to its end.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { ByteFlow, ByteSink, Response } from '../../core/call.ts';
-import { BelayError } from '../../core/errors.ts';
+import type { Socket } from 'node:net';
+import type { Headers, Response } from '../../core/call.ts';
 import type { DenyCode, Told } from '../../core/verdict.ts';
-import { abandon, type Connection, endCall, type OpenCall } from '../connection.ts';
+import { isHopByHop } from '../../upstream/hop-by-hop.ts';
+import type { Connection, OpenCall } from '../connection.ts';
+import { breakOff, passOn } from '../flow.ts';
 
 /** How long, and how much of, an unread request is read away so that its client sees the answer. */
 const LINGER_MS = 1_000;
@@ -28,50 +30,51 @@ export interface Ask {
 /** Passes a response on, and ends the call with its last byte. */
 export function respond(ask: Ask, call: OpenCall, response: Response): void {
   const { connection, reply } = ask;
-  if (!connection.open) {
-    // The client left while the monitor was at work: the flow is ended so that it is settled.
-    const gone = new BelayError('ERR_ABORTED', 'the client went away');
-    response.body.flow(NOWHERE).abort(gone);
-    return;
+  if (connection.open) {
+    reply.sendDate = false;
+    reply.writeHead(response.status, fieldsOf(response.headers));
   }
-  const fields: string[] = [];
-  for (const [name, value] of response.headers) {
-    // Ours alone: an upstream cannot make an answer of its own look like a denial.
-    if (name !== DENIED) fields.push(name, value);
-  }
-  reply.sendDate = false;
-  reply.writeHead(response.status, fields);
-  let listening = false;
-  let moved = false;
-  const flow: ByteFlow = response.body.flow({
-    write(chunk) {
-      // INVARIANT: a client that is gone is never written to: no drain would ever come of it.
-      if (!connection.open) return false;
-      moved = true;
-      if (reply.write(chunk)) return true;
-      if (!listening) {
-        listening = true;
-        reply.on('drain', () => flow.resume());
-      }
-      return false;
-    },
-    end() {
-      moved = true;
-      endCall(connection, call);
-      if (connection.open) finish(ask);
-    },
-    fail() {
-      endCall(connection, call);
-      // The only way to say in HTTP/1 that the rest is missing.
-      breakOff(connection);
-    },
+  passOn(connection, call, response.body, reply, (trailers) => {
+    if (trailers !== undefined) reply.addTrailers(trailersOf(trailers));
+    finish(ask);
   });
-  call.flow = flow;
   // What was there already has gone out with the head by now, in one write. A body that is still to
   // come, as of a stream of events, does not hold the head back.
   queueMicrotask(() => {
-    if (!moved && connection.open) reply.flushHeaders();
+    if (!call.moved && connection.open) reply.flushHeaders();
   });
+}
+
+/** Answers that the connection is a WebSocket now, and passes on what comes. */
+export function switchOver(ask: Ask, call: OpenCall, response: Response): void {
+  const { connection, reply } = ask;
+  const socket = reply.socket as Socket;
+  if (connection.open) {
+    reply.sendDate = false;
+    const fields = ['connection', 'upgrade', 'upgrade', 'websocket'];
+    reply.writeHead(101, [...fields, ...fieldsOf(response.headers)]);
+    reply.flushHeaders();
+    reply.detachSocket(socket);
+  }
+  passOn(connection, call, response.body, socket, () => socket.destroySoon());
+}
+
+function fieldsOf(headers: Headers): string[] {
+  const fields: string[] = [];
+  for (const [name, value] of headers) {
+    // Ours alone: an upstream cannot make an answer of its own look like a denial.
+    if (name !== DENIED) fields.push(name, value);
+  }
+  return fields;
+}
+
+/** RFC 9110 section 6.5.1: nothing that frames, routes or authenticates. */
+const NO_TRAILER = /^(?:content-.*|transfer-encoding|host|authorization|set-cookie|cache-control)$/;
+
+function trailersOf(trailers: Headers): readonly [string, string][] {
+  return trailers
+    .filter(([name]) => name !== DENIED && !isHopByHop(name) && !NO_TRAILER.test(name))
+    .map(([name, value]) => [name, value]);
 }
 
 /** Tells a client that its call was refused: terse (I8), and final for those who would retry. */
@@ -97,11 +100,6 @@ export function refuse(ask: Ask, code: DenyCode, told: Told): void {
   if (hasBody && !request.complete) fields.push('connection', 'close');
   reply.writeHead(told.status, fields);
   finish(ask, body);
-}
-
-export function breakOff(connection: Connection): void {
-  abandon(connection);
-  connection.socket.destroy();
 }
 
 /**
@@ -137,5 +135,3 @@ function finish({ request, reply, hasBody, done }: Ask, last?: Buffer): void {
     .once('close', end)
     .resume();
 }
-
-const NOWHERE: ByteSink = { write: () => false, end() {}, fail() {} };

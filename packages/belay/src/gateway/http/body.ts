@@ -6,6 +6,8 @@ import type { IncomingMessage } from 'node:http';
 import type { CallBody } from '../../core/call.ts';
 import { BelayError } from '../../core/errors.ts';
 import type { Attachment } from '../connection.ts';
+import { bytesOf, clientLeft } from '../flow.ts';
+import { TRAILERS } from './head.ts';
 
 export const BUFFER_BYTES = 1 << 20;
 /** What the bodies of one run may take of our memory together. */
@@ -21,7 +23,8 @@ export const NO_BODY: ReadBody = { body: { kind: 'none' }, heldBytes: 0 };
 
 /**
  * Reads a body whose head said `bodyBytes` (undefined: chunked). `proceed` tells a client that
- * waits for it to send. Rejects with ERR_ABORTED when the client leaves.
+ * waits for it to send. Rejects with ERR_ABORTED when the client leaves, and with ERR_PROTOCOL for
+ * trailers behind it; a streamed one breaks off with them.
  */
 export function readBody(
   request: IncomingMessage,
@@ -54,6 +57,11 @@ export function readBody(
     };
     const onEnd = (): void => {
       stop();
+      if (request.rawTrailers.length > 0) {
+        attachment.bufferedBytes -= size;
+        reject(trailing());
+        return;
+      }
       if (size === 0) {
         resolve(NO_BODY);
         return;
@@ -65,7 +73,7 @@ export function readBody(
     const onGone = (): void => {
       stop();
       attachment.bufferedBytes -= size;
-      reject(gone());
+      reject(clientLeft());
     };
     request.on('data', onData).on('end', onEnd).on('error', onGone);
   });
@@ -78,14 +86,10 @@ async function* stream(
 ): AsyncGenerator<Uint8Array> {
   proceed();
   for (let chunk = first.shift(); chunk !== undefined; chunk = first.shift()) yield chunk;
-  try {
-    // The request outlives its reader: its connection still has to carry the answer.
-    for await (const chunk of request.iterator({ destroyOnReturn: false })) yield chunk as Buffer;
-  } catch {
-    throw gone(); // the only way in which a request breaks is that its client leaves
-  }
+  yield* bytesOf(request);
+  if (request.rawTrailers.length > 0) throw trailing();
 }
 
-function gone(): BelayError {
-  return new BelayError('ERR_ABORTED', 'the client went away');
+function trailing(): BelayError {
+  return new BelayError('ERR_PROTOCOL', TRAILERS);
 }

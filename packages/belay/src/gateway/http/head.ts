@@ -1,7 +1,8 @@
 // From a parsed HTTP/1 head to the parts of a Call, once and strictly. node:http has already refused
 // broken syntax, both length and chunked framing at once, and heads over 16 KiB. Here everything is
-// refused that could mean two things: another host than the connection's, a second Host field, a
-// target that disagrees, an unusual framing, an upgrade.
+// refused that could mean two things: another host than the connection's, a target that disagrees, a
+// second value where one belongs, a field that names another method, path or client, an unusual
+// framing, trailers, an upgrade.
 
 import type { IncomingMessage } from 'node:http';
 import type { Headers } from '../../core/call.ts';
@@ -25,19 +26,50 @@ export interface Head {
 
 export interface Refusal {
   readonly kind: 'refused';
-  readonly status: 400 | 405 | 417 | 421 | 426;
+  readonly status: 400 | 405 | 417 | 421 | 426 | 431;
   readonly reason: string;
 }
 
+/** node:http counts the bytes of names and values only: thousands of short fields would pass. */
+const MOST_FIELDS = 256;
+
+/** What no upstream can be told here: the client that is used has no way to send them. */
+export const TRAILERS = 'a request with trailers';
+
+/** Fields with one value: where two come, two readers may take different ones. */
+const SINGLE: ReadonlySet<string> = new Set([
+  ...['authorization', 'content-type', 'cookie', 'from', 'if-modified-since'],
+  ...['if-unmodified-since', 'max-forwards', 'origin', 'range', 'referer', 'user-agent'],
+]);
+
+/** What some servers believe over the request line or the connection, and others do not. */
+const CONTRADICTING: ReadonlyMap<string, string> = new Map([
+  ...['x-http-method', 'x-http-method-override', 'x-method-override'].map(
+    (name) => [name, 'it names another method'] as const,
+  ),
+  ...['x-original-url', 'x-rewrite-url'].map((name) => [name, 'it names another path'] as const),
+  ...[
+    ...['forwarded', 'via', 'x-forwarded', 'x-forwarded-for', 'x-forwarded-host'],
+    ...['x-forwarded-port', 'x-forwarded-proto', 'x-forwarded-scheme', 'x-forwarded-server'],
+    ...['x-host', 'x-original-host', 'x-real-ip', 'true-client-ip', 'client-ip', 'x-client-ip'],
+  ].map((name) => [name, 'it speaks for a proxy'] as const),
+]);
+
 /** `fixed`: where the connection goes; undefined on the explicit proxy. */
-export function parseHead(request: IncomingMessage, fixed: Target | undefined): Head | Refusal {
+export function parseHead(
+  request: IncomingMessage,
+  fixed: Target | undefined,
+  kind: 'http' | 'websocket' = 'http',
+): Head | Refusal {
   const { rawHeaders } = request;
+  if (rawHeaders.length > 2 * MOST_FIELDS) return refused(431, `more than ${MOST_FIELDS} fields`);
   const method = request.method as string;
   const headers: [string, string][] = [];
   let host: string | undefined;
   let drop: readonly string[] | undefined;
   let bodyBytes: number | undefined = 0;
   let expectsContinue = false;
+  let once: Set<string> | undefined;
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = (rawHeaders[i] as string).toLowerCase();
     const value = rawHeaders[i + 1] as string;
@@ -61,13 +93,24 @@ export function parseHead(request: IncomingMessage, fixed: Target | undefined): 
         drop = nominated(value, drop);
         break;
       case 'upgrade':
+        if (kind === 'websocket') break;
         return refused(426, 'an upgrade to another protocol');
+      case 'trailer':
+        return refused(400, TRAILERS);
       case 'expect':
         if (value.toLowerCase() !== '100-continue') return refused(417, 'an unknown expectation');
         expectsContinue = request.httpVersionMinor > 0;
         break;
-      default:
+      default: {
+        const why = CONTRADICTING.get(name);
+        if (why !== undefined) return refused(400, `the field \`${name}\`: ${why}`);
+        if (SINGLE.has(name)) {
+          if (once?.has(name)) return refused(400, `more than one field \`${name}\``);
+          once ??= new Set();
+          once.add(name);
+        }
         if (!isHopByHop(name)) headers.push([name, value]);
+      }
     }
   }
   if (drop !== undefined) dropNominated(headers, drop);

@@ -1,13 +1,15 @@
 // One request's way through the gateway: head, body, Call, `perform`, answer. Decides nothing: what
 // it refuses by itself has no single meaning as HTTP, and is reported so that it reaches the ledger.
 
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Call, Result } from '../../core/call.ts';
-import { reasonOf, unreachable } from '../../core/errors.ts';
+import { type BelayError, reasonOf, unreachable } from '../../core/errors.ts';
 import { type CallId, type Clock, type Random, uuid7 } from '../../core/ids.ts';
 import { printable } from '../../core/target.ts';
-import { type Connection, endCall, type OpenCall, type Report } from '../connection.ts';
-import { type Ask, breakOff, refuse, respond } from './answer.ts';
+import { type Connection, endCall, openCall, type Report } from '../connection.ts';
+import { breakOff, bytesOf } from '../flow.ts';
+import { type Ask, refuse, respond, switchOver } from './answer.ts';
 import { NO_BODY, type ReadBody, readBody } from './body.ts';
 import { type Head, parseHead } from './head.ts';
 
@@ -20,6 +22,8 @@ export interface ServeParts {
 
 export interface Serve {
   request(connection: Connection, request: IncomingMessage, reply: ServerResponse): void;
+  /** A request that makes its connection a WebSocket; the socket is the caller's no more. */
+  webSocket(connection: Connection, request: IncomingMessage, socket: Socket): void;
   /** A request came that is one too many to wait: its connection is closed. */
   overrun(connection: Connection, request: IncomingMessage): void;
 }
@@ -42,34 +46,53 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
     else waiting();
   }
 
-  function start(connection: Connection, request: IncomingMessage, reply: ServerResponse): void {
+  function start(
+    connection: Connection,
+    request: IncomingMessage,
+    reply: ServerResponse,
+    kind: 'http' | 'websocket' = 'http',
+  ): void {
     if (connection.misdirected !== undefined) {
       refuseEarly(connection, request, reply, 421, connection.misdirected);
       return;
     }
-    const head = parseHead(request, connection.target);
+    const head = parseHead(request, connection.target, kind);
     if (head.kind === 'refused') {
       refuseEarly(connection, request, reply, head.status, head.reason);
       return;
     }
     const hasBody = head.bodyBytes !== 0;
     const ask: Ask = { connection, request, reply, hasBody, done: () => next(connection) };
+    if (kind === 'websocket') {
+      const source = bytesOf(request.socket);
+      begin(ask, head, { body: { kind: 'streamed', source }, heldBytes: 0 }, kind);
+      return;
+    }
     if (!hasBody) {
-      begin(ask, head, NO_BODY);
+      begin(ask, head, NO_BODY, kind);
       return;
     }
     const proceed = (): void => {
       if (head.expectsContinue && connection.open && !reply.headersSent) reply.writeContinue();
     };
     readBody(request, head.bodyBytes, connection.attachment, proceed).then(
-      (read) => begin(ask, head, read),
-      () => {}, // the client left before its request was whole: there is no call
+      (read) => begin(ask, head, read, kind),
+      (error: BelayError) => {
+        // A client that left before its request was whole: there is no call.
+        if (error.code !== 'ERR_PROTOCOL') return;
+        refuseEarly(connection, request, reply, 400, error.message);
+      },
     );
   }
 
-  function begin(ask: Ask, head: Head, { body, heldBytes }: ReadBody): void {
+  function begin(
+    ask: Ask,
+    head: Head,
+    { body, heldBytes }: ReadBody,
+    kind: 'http' | 'websocket',
+  ): void {
     const { connection } = ask;
-    const { attachment, calls } = connection;
+    const { attachment } = connection;
     if (!connection.open) {
       attachment.bufferedBytes -= heldBytes;
       return;
@@ -79,12 +102,11 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
     const id = uuid7(now, random) as CallId;
     const pathAndQuery = query === '' ? path : `${path}?${query}`;
     const retryOf = attachment.retries.note(id, now, method, target, pathAndQuery, body);
-    const open: OpenCall = { abort: new AbortController(), flow: undefined, heldBytes };
-    calls.add(open);
+    const open = openCall(connection, heldBytes);
     const call = {
       id,
       run: attachment.run,
-      kind: 'http' as const,
+      kind,
       target,
       method,
       path,
@@ -97,7 +119,9 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
       .then((result) => {
         switch (result.kind) {
           case 'response':
-            return respond(ask, open, result);
+            return kind === 'websocket' && result.status === 101
+              ? switchOver(ask, open, result)
+              : respond(ask, open, result);
           case 'denied':
             endCall(connection, open);
             return refuse(ask, result.denial.code, result.denial.told);
@@ -148,6 +172,17 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
 
   return {
     request: serve,
+    webSocket(connection, request, socket) {
+      // Node's parser has let go of the socket: what comes behind this answer is no request.
+      const reply = new ServerResponse(request);
+      reply.shouldKeepAlive = false;
+      reply.assignSocket(socket);
+      reply.on('finish', () => {
+        if (reply.statusCode !== 101) socket.destroySoon();
+      });
+      connection.busy = true;
+      start(connection, request, reply, 'websocket');
+    },
     overrun(connection, request) {
       reportOn(connection, request, 'too many requests ahead of their answers');
       breakOff(connection);

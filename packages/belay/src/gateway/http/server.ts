@@ -1,6 +1,6 @@
 // The HTTP/1 parser that every client connection is handed to: Node's own, strict, with bounded
-// heads and times, and a bounded number of requests. An upgrade that a client asks for is an ordinary
-// request here, and refused as such.
+// heads and times, and a bounded number of requests. The one upgrade that goes on is the handshake of
+// a WebSocket; any other is an ordinary request here, and refused as such.
 
 import { createServer, IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
@@ -16,12 +16,14 @@ export interface HttpParts {
   /** By the socket of a request. */
   readonly connections: WeakMap<object, Connection>;
   readonly onRequest: (request: IncomingMessage, reply: ServerResponse) => void;
+  /** The handshake of a WebSocket; absent: refused like every other upgrade. */
+  readonly onWebSocket?: (connection: Connection, request: IncomingMessage, socket: Socket) => void;
   /** As many requests wait on the connection as may; the parser reads no more of it. */
   readonly onOverrun: (connection: Connection, request: IncomingMessage) => void;
 }
 
 export function createHttpServer(limits: HttpLimits, parts: HttpParts): Server {
-  const { connections, onRequest, onOverrun } = parts;
+  const { connections, onRequest, onWebSocket, onOverrun } = parts;
   const options = {
     insecureHTTPParser: false,
     maxHeaderSize: 16 * 1024,
@@ -37,6 +39,7 @@ export function createHttpServer(limits: HttpLimits, parts: HttpParts): Server {
     optimizeEmptyRequests: true,
     IncomingMessage: endingParser(
       (socket) => (connections.get(socket)?.waiting.length ?? 0) >= MOST_WAITING,
+      (request) => onWebSocket !== undefined && asksForWebSocket(request),
     ),
   };
   const server = createServer(options, onRequest);
@@ -44,9 +47,13 @@ export function createHttpServer(limits: HttpLimits, parts: HttpParts): Server {
   server.maxHeadersCount = 0;
   server.on('checkContinue', onRequest);
   server.on('checkExpectation', onRequest);
-  server.on('upgrade', (request: IncomingMessage) => {
+  server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
     const connection = connections.get(request.socket);
-    if (connection !== undefined) onOverrun(connection, request);
+    if (connection === undefined) return void socket.destroy();
+    // Behind other requests its answer would have to wait for theirs, which nobody does.
+    if (connection.busy || onWebSocket === undefined) return onOverrun(connection, request);
+    if (head.length > 0) socket.unshift(head);
+    onWebSocket(connection, request, socket);
   });
   return server;
 }
@@ -54,19 +61,40 @@ export function createHttpServer(limits: HttpLimits, parts: HttpParts): Server {
 /**
  * A chunk of 64 KiB holds more than a thousand requests, and Node's parser goes on to its end,
  * whatever becomes of the socket: a few hundred such sockets would fill a turn of many seconds. It
- * stops for an upgrade only, so that is what a request becomes which finds its connection `full`.
+ * stops for an upgrade only, so that is what a request becomes which finds its connection `full`. Of
+ * those that ask for an upgrade only the `wanted` ones are one.
  */
-function endingParser(full: (socket: Socket) => boolean): typeof IncomingMessage {
+function endingParser(
+  full: (socket: Socket) => boolean,
+  wanted: (request: IncomingMessage) => boolean,
+): typeof IncomingMessage {
   return class extends IncomingMessage {
     #full = false;
+    #asked = false;
     get upgrade(): boolean {
-      return this.#full || this.method === 'CONNECT';
+      return this.#full || this.method === 'CONNECT' || (this.#asked && wanted(this));
     }
     /** Node sets null when it constructs, and what it found when the head is complete. */
     set upgrade(found: boolean | null) {
-      if (found !== null) this.#full = full(this.socket);
+      if (found === null) return;
+      this.#full = full(this.socket);
+      this.#asked = found;
     }
   };
+}
+
+/** RFC 6455 section 4.1, and nothing beside it: no body, no other protocol. */
+function asksForWebSocket({ method, httpVersion, headers }: IncomingMessage): boolean {
+  const key = headers['sec-websocket-key'] ?? '';
+  return (
+    method === 'GET' &&
+    httpVersion === '1.1' &&
+    headers.upgrade?.toLowerCase() === 'websocket' &&
+    headers['sec-websocket-version'] === '13' &&
+    /^[A-Za-z0-9+/]{22}==$/.test(String(key)) &&
+    headers['content-length'] === undefined &&
+    headers['transfer-encoding'] === undefined
+  );
 }
 
 /** Lets a server that never listens enforce its timeouts; sockets come through `take`. */

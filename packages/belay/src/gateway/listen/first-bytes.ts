@@ -4,6 +4,7 @@
 export type Spoken =
   | { readonly kind: 'tls' }
   | { readonly kind: 'http' }
+  | { readonly kind: 'http2' }
   | { readonly kind: 'other'; readonly reason: string };
 
 const TLS_HANDSHAKE = 0x16;
@@ -15,7 +16,7 @@ const METHOD = /^[A-Z]{1,20}(?: |$)/;
 export function spokenIn(first: Buffer): Spoken {
   if (first[0] === TLS_HANDSHAKE) return { kind: 'tls' };
   const text = first.toString('latin1', 0, 21);
-  if (text.startsWith('PRI * HTTP/2')) return other('HTTP/2 without an upgrade');
+  if (text.startsWith('PRI * HTTP/2')) return { kind: 'http2' };
   if (METHOD.test(text)) return { kind: 'http' };
   if (text.startsWith('SSH-')) return other('SSH');
   const startup = first.length >= 8 ? first.readUInt32BE(4) : 0;

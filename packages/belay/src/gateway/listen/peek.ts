@@ -40,6 +40,25 @@ export function peek(
   });
 }
 
+/**
+ * Shows `judge` all that has arrived, or why no more will, until it knows what to do; that is done
+ * when all of it is in the socket again.
+ */
+export function peekUntil(
+  socket: Socket,
+  timeoutMs: number,
+  judge: (seen: Buffer | Ended) => 'more' | (() => void),
+): void {
+  let seen: Buffer = Buffer.alloc(0);
+  watch(socket, timeoutMs, (chunk) => {
+    if (typeof chunk !== 'string') seen = Buffer.concat([seen, chunk]);
+    const then = judge(typeof chunk === 'string' ? chunk : seen);
+    if (then === 'more') return then;
+    if (seen.length > 0) socket.unshift(seen);
+    then();
+  });
+}
+
 /** Hands on what arrives until `next` is satisfied; the socket is paused whenever `next` runs. */
 function watch(socket: Socket, timeoutMs: number, next: (chunk: Buffer | Ended) => unknown): void {
   const halt = (): void => {

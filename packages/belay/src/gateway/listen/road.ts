@@ -6,7 +6,14 @@
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { type Host, isAddress, parseHost, printable, type Target } from '../../core/target.ts';
+import {
+  type Host,
+  hostPort,
+  isAddress,
+  parseHost,
+  printable,
+  type Target,
+} from '../../core/target.ts';
 import {
   type Attachment,
   type Connection,
@@ -15,15 +22,23 @@ import {
   reset,
 } from '../connection.ts';
 import { take } from '../http/server.ts';
+import type { EnterTunnel } from '../tunnel.ts';
+import { readHello } from './client-hello.ts';
 import { spokenIn } from './first-bytes.ts';
+import { refuseHttp2 } from './http2-refusal.ts';
 import type { LeafContexts } from './leaf-contexts.ts';
-import { peek } from './peek.ts';
+import { peek, peekUntil } from './peek.ts';
+
+const HTTP_2 = 'h2';
+/** The first that a client offers too; who offers only the second is told that it is not. */
+const SPOKEN = ['http/1.1', HTTP_2];
 
 export interface RoadParts {
   readonly http: Server;
   /** Where the HTTP server finds the connection of a socket. */
   readonly connections: WeakMap<object, Connection>;
   readonly leaves: LeafContexts;
+  readonly tunnel: EnterTunnel;
   readonly report: Report;
   readonly firstByteTimeoutMs: number;
   readonly handshakeTimeoutMs: number;
@@ -38,7 +53,8 @@ export interface Destination {
 export type Enter = (attachment: Attachment, socket: Socket, to: Destination) => void;
 
 export function createRoad(parts: RoadParts): Enter {
-  const { http, connections, leaves, report, firstByteTimeoutMs, handshakeTimeoutMs } = parts;
+  const { http, connections, leaves, tunnel, report, firstByteTimeoutMs, handshakeTimeoutMs } =
+    parts;
 
   function drop(attachment: Attachment, socket: Socket, to: Destination, reason: string): void {
     if (attachment.cut.has(socket)) return;
@@ -46,16 +62,21 @@ export function createRoad(parts: RoadParts): Enter {
     reset(socket);
   }
 
+  function turnAway(attachment: Attachment, socket: Socket, to: Destination): void {
+    report({ run: attachment.run, host: to.host, port: to.port, reason: 'HTTP/2' });
+    refuseHttp2(socket);
+  }
+
   function enterTls(attachment: Attachment, socket: Socket, to: Destination): void {
     let misdirected: string | undefined;
     const secure = new TLSSocket(socket, {
       isServer: true,
-      ALPNProtocols: ['http/1.1'],
+      ALPNCallback: ({ protocols }) => SPOKEN.find((name) => protocols.includes(name)),
       secureContext: leaves(to.host),
       SNICallback(asked, done) {
         const name = serverName(asked);
         if (name !== to.host) {
-          misdirected = `the TLS name \`${printable(asked.slice(0, 253))}\` is not \`${to.host}\``;
+          misdirected = misnamed(asked, to);
         }
         done(null, leaves(name ?? to.host));
       },
@@ -78,13 +99,38 @@ export function createRoad(parts: RoadParts): Enter {
       if (finished) return;
       finished = true;
       clearTimeout(timer);
+      if (secure.alpnProtocol === HTTP_2) return turnAway(attachment, secure, to);
       const target: Target = { scheme: 'https', host: to.host, port: to.port };
       connections.set(secure, openConnection(attachment, socket, target, misdirected));
       take(http, secure);
     });
   }
 
+  /** TLS of the client's own ends: of all that it says, its hello is looked at. */
+  function passTls(attachment: Attachment, socket: Socket, to: Destination): void {
+    const refuse = (why: string) => () => drop(attachment, socket, to, why);
+    peekUntil(socket, firstByteTimeoutMs, (seen) => {
+      if (seen === 'closed') return refuse('closed before its TLS began');
+      if (seen === 'silent') return refuse('silence: not TLS');
+      const hello = readHello(seen);
+      if (hello.kind === 'more') return 'more';
+      if (hello.kind === 'refused') return refuse(hello.reason);
+      if (serverName(hello.serverName) === to.host) {
+        return () => tunnel(attachment, socket, { scheme: 'tls', ...to });
+      }
+      return refuse(misnamed(hello.serverName, to));
+    });
+  }
+
   return (attachment, socket, to) => {
+    switch (attachment.tunnels.get(hostPort(to))) {
+      case 'tcp':
+        return tunnel(attachment, socket, { scheme: 'tcp', ...to });
+      case 'tls':
+        return passTls(attachment, socket, to);
+      case undefined:
+        break;
+    }
     peek(socket, firstByteTimeoutMs, (first) => {
       if (first === 'closed') return drop(attachment, socket, to, 'closed without a byte');
       if (first === 'silent') return drop(attachment, socket, to, 'silence: not TLS, not HTTP');
@@ -100,11 +146,17 @@ export function createRoad(parts: RoadParts): Enter {
           socket.resume();
           return;
         }
+        case 'http2':
+          return turnAway(attachment, socket, to);
         case 'other':
           return drop(attachment, socket, to, spoken.reason);
       }
     });
   };
+}
+
+function misnamed(asked: string, to: Destination): string {
+  return `the TLS name \`${printable(asked.slice(0, 253))}\` is not \`${to.host}\``;
 }
 
 function serverName(asked: string): Host | undefined {

@@ -126,6 +126,83 @@ function talk(host, port, text, waitMs = TIMEOUT_MS) {
   });
 }
 
+const latin1 = (text) => Buffer.from(text, 'latin1');
+
+/** Finishes TLS on a socket, whoever signed for the name. */
+function secured(socket, servername, ALPNProtocols = ['http/1.1']) {
+  return new Promise((resolve, reject) => {
+    const secure = tls.connect(
+      { socket, servername, ALPNProtocols, checkServerIdentity: () => undefined },
+      () => resolve(secure),
+    );
+    secure.on('error', reject);
+  });
+}
+
+/** Says bytes and hears until the other side closes or is quiet for a while. */
+function exchange(socket, text, { quietMs = 700 } = {}) {
+  return new Promise((resolve) => {
+    let heard = '';
+    let closed = false;
+    const done = () => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve({ heard: heard.slice(0, MOST_TEXT), closed });
+    };
+    let timer = setTimeout(done, TIMEOUT_MS);
+    socket.on('data', (chunk) => {
+      heard += chunk.toString('latin1');
+      clearTimeout(timer);
+      timer = setTimeout(done, quietMs);
+    });
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      closed = true;
+      done();
+    });
+    socket.write(latin1(text));
+  });
+}
+
+function opened(options) {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect(options, () => resolve(socket));
+    socket.on('error', reject);
+  });
+}
+
+/** What a proxy answers to its first request; the socket is at the first byte behind it. */
+function answered(socket) {
+  return new Promise((resolve) => {
+    socket.once('data', (chunk) => resolve(chunk.toString('latin1')));
+    socket.once('close', () => resolve(''));
+  });
+}
+
+/**
+ * Bytes as they are: over TLS or plainly to a host, or to the run's explicit proxy, where `{auth}`
+ * stands for its credentials; `connect` is what the proxy hears first.
+ */
+async function raw({ host, port, servername, connect, text, alpn, ...how }) {
+  try {
+    const proxy = host === undefined ? new URL(process.env.HTTPS_PROXY) : undefined;
+    const user = proxy && `${proxy.username}:${proxy.password}`;
+    const field = user && `Proxy-Authorization: Basic ${Buffer.from(user).toString('base64')}`;
+    const filled = (bytes) => bytes.replaceAll('{auth}', field ?? '');
+    const at = proxy ? { host: proxy.hostname, port: Number(proxy.port) } : { host, port };
+    let socket = await opened(at);
+    if (connect !== undefined) {
+      socket.write(latin1(filled(connect)));
+      const heard = await answered(socket);
+      if (!heard.startsWith('HTTP/1.1 200')) return { heard, closed: socket.destroyed };
+    }
+    if (servername !== undefined) socket = await secured(socket, servername, alpn);
+    return await exchange(socket, filled(text), how);
+  } catch (error) {
+    return { heard: '', error: error.code ?? error.message };
+  }
+}
+
 function request(url, { method = 'GET', headers = {}, body, sizeBytes, timeoutMs = 10_000 } = {}) {
   return new Promise((resolve) => {
     const door = url.startsWith('https:') ? https : http;
@@ -175,9 +252,47 @@ async function requestByDns(name, port) {
   return await request(`http://${found[0]}:${port}/`, { headers: { host: `${name}:${port}` } });
 }
 
-function issuer(host, port) {
+/** A stream of events, each of which waits for the answer of a request that is sent after the one before. */
+async function events(url, ackUrl) {
+  const seen = [];
+  const stream = await new Promise((resolve, reject) => {
+    https.get(url, { agent: false }, resolve).on('error', reject);
+  });
+  for await (const chunk of stream) {
+    seen.push(chunk.toString('utf8').trim());
+    await request(`${ackUrl}?n=${seen.length}`);
+  }
+  return seen;
+}
+
+/** A WebSocket of the platform: says texts, one after each answer, and answers all that it heard. */
+function webSocket(url, texts) {
   return new Promise((resolve) => {
-    const socket = tls.connect({ host, port, servername: host }, () => {
+    const heard = [];
+    const left = [...texts];
+    const socket = new WebSocket(url);
+    const timer = setTimeout(() => socket.close(), TIMEOUT_MS);
+    const next = () => {
+      if (left.length === 0) socket.close(1000);
+      else socket.send(left.shift());
+    };
+    socket.onopen = next;
+    socket.onmessage = ({ data }) => {
+      heard.push(data);
+      next();
+    };
+    socket.onclose = ({ code }) => {
+      clearTimeout(timer);
+      resolve({ heard, code });
+    };
+    socket.onerror = () => {};
+  });
+}
+
+function issuer(host, port, { servername = host, ca } = {}) {
+  return new Promise((resolve) => {
+    const trust = ca && { ca: fs.readFileSync(ca) };
+    const socket = tls.connect({ host, port, servername, ...trust }, () => {
       const { issuer, subjectaltname } = socket.getPeerCertificate();
       resolve({ issuer: issuer.CN, names: subjectaltname, trusted: socket.authorized });
       socket.destroy();
@@ -290,7 +405,10 @@ const ATTEMPTS = {
   requests: (url, count, options) =>
     Promise.all(Array.from({ length: count }, () => request(url, options))),
   requestByDns,
+  raws: (rows) => Promise.all(rows.map(raw)),
   issuer,
+  events,
+  webSocket,
   udp,
   lookup,
   lookupText,

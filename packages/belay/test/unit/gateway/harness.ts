@@ -74,6 +74,7 @@ export function passThrough(
 ): (call: Call) => Promise<Result> {
   return async (call) => {
     const result = await upstream.send({
+      kind: call.kind,
       env: 'test',
       target: call.target,
       method: call.method,

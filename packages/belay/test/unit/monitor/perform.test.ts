@@ -579,7 +579,7 @@ verifies(
           setImmediate(() => flow.resume());
           return false;
         },
-        end: resolve,
+        end: () => resolve(),
         fail: reject,
       });
     });

@@ -1,7 +1,6 @@
 import { isAuthorized } from '@cedar-policy/cedar-wasm/nodejs';
 import fc from 'fast-check';
 import { expect } from 'vitest';
-import type { EffectClass } from '../../../src/core/call.ts';
 import { parseHost } from '../../../src/core/target.ts';
 import { decisionKey, remembered } from '../../../src/policy/cache.ts';
 import { loadEngine } from '../../../src/policy/engine.ts';
@@ -50,7 +49,10 @@ const context: fc.Arbitrary<HttpContext> = fc
 const request: fc.Arbitrary<PolicyRequest> = fc.record({
   agent: fc.constantFrom('a', 'b', 'c'),
   environment: fc.constantFrom('dev', 'prod'),
-  effect: fc.constantFrom<EffectClass>('read', 'write', 'irreversible'),
+  action: fc.oneof(
+    { arbitrary: fc.constantFrom('http.read', 'http.write', 'http.irreversible'), weight: 12 },
+    { arbitrary: fc.constant('tunnel.tcp'), weight: 1 },
+  ),
   host: fc.constantFrom('x.example', 'y.example', 'w.z.example', 'other.test').map(parseHost),
   context,
 });

@@ -7,7 +7,6 @@ import type { CallFacts } from '../../../src/policy/classify.ts';
 
 export interface CallShape {
   readonly method?: string;
-  readonly headers?: CallFacts['headers'];
   readonly body?: CallFacts['body'];
 }
 
@@ -24,7 +23,6 @@ export function callTo(text: string, shape: CallShape = {}): CallFacts {
     },
     path: url.pathname,
     query: url.search.slice(1),
-    headers: shape.headers ?? [],
     body: shape.body ?? { kind: 'none' },
   };
 }

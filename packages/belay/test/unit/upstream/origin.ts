@@ -70,6 +70,7 @@ export function request(
   more: Partial<UpstreamRequest> = {},
 ): UpstreamRequest {
   return {
+    kind: 'http',
     env: 'test',
     target: to,
     method: 'GET',

@@ -451,7 +451,7 @@ verifies('gw.streaming', 'an upstream waits while the sink asks it to', async ()
       got += chunk.length;
       return got > 1 << 20;
     },
-    end: ended.resolve,
+    end: () => ended.resolve(),
     fail: ended.reject,
   });
   // Socket buffers of the kernel take some megabytes; far from everything.
