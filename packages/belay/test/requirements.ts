@@ -187,7 +187,6 @@ export const requirements = {
   },
   'gw.ca-import': {
     behaviour: 'an imported root is trusted upstream, is recorded, and can go',
-    planned: true,
   },
   'gw.abort-while-queued': {
     behaviour: 'a client that leaves while its call waits is not sent',

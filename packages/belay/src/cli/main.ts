@@ -22,6 +22,7 @@ const LOADERS = {
   kill: () => import('./kill.ts'),
   log: () => import('./log.ts'),
   policy: () => import('./policy.ts'),
+  ca: () => import('./ca.ts'),
   uninstall: () => import('./uninstall.ts'),
 } as const;
 

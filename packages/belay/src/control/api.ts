@@ -10,6 +10,7 @@ import {
   type CloseRun,
   closeRun,
   type DaemonStatus,
+  importRoots,
   killRuns,
   type LostMasks,
   lostMasks,
@@ -17,9 +18,11 @@ import {
   openRun,
   type RunNotice,
   type RunSummary,
+  removeRoot,
   type StandingRun,
   standingRun,
 } from './protocol.ts';
+import type { Roots } from './roots.ts';
 
 export interface DaemonOperations {
   status(): DaemonStatus;
@@ -33,6 +36,7 @@ export interface DaemonOperations {
     /** Of the stop; default `operator`. */
     cause?: string,
   ): Promise<readonly RunId[]>;
+  readonly roots: Roots;
   /** Entries from an index on, then, if asked, new ones as they become durable. */
   entries(from: number, follow: boolean, signal: AbortSignal): AsyncIterable<Entry>;
   shutDown(reason: string): void;
@@ -105,6 +109,16 @@ export function createApi(daemon: DaemonOperations): Hono {
   api.post('/v1/kill', async (c) => {
     const { run, all, reason } = killRuns.parse(await c.req.json());
     return c.json({ killed: await daemon.kill({ run, all }, reason) });
+  });
+
+  api.get('/v1/roots', (c) => c.json({ roots: daemon.roots.list() }));
+  api.post('/v1/roots', async (c) => {
+    const { pem } = importRoots.parse(await c.req.json());
+    return c.json({ roots: await daemon.roots.add(pem) });
+  });
+  api.post('/v1/roots/remove', async (c) => {
+    const { fingerprint } = removeRoot.parse(await c.req.json());
+    return c.json(await daemon.roots.remove(fingerprint));
   });
 
   api.get('/v1/entries', (c) => {

@@ -12,6 +12,7 @@ import { BelayError, reasonOf } from '../core/errors.ts';
 import type { Clock, Random, RunId } from '../core/ids.ts';
 import { createGateway } from '../gateway/gateway.ts';
 import type { ProxyListener } from '../gateway/listen/proxy-listener.ts';
+import { writeTrust } from '../gateway/listen/trust.ts';
 import { createProxyTokens } from '../identity/proxy-tokens.ts';
 import { createRuns } from '../identity/runs.ts';
 import { openLedger } from '../ledger/open.ts';
@@ -33,6 +34,7 @@ import { takeLock } from './lock.ts';
 import { loadPlaceholders } from './placeholders.ts';
 import { prepareRun } from './prepare-run.ts';
 import { type OpenedRun, PROTOCOL_VERSION } from './protocol.ts';
+import { loadRoots } from './roots.ts';
 import { createRunDesk } from './run-desk.ts';
 
 export interface DaemonOptions {
@@ -74,6 +76,15 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const stops = createStops();
   const feed = createEntryFeed(ledger);
   await using upstream = createUpstream();
+  const roots = loadRoots({
+    home,
+    ledger,
+    clock,
+    onChange(pems) {
+      upstream.trust(pems);
+      writeTrust({ dir: home.trust, authority, roots: pems });
+    },
+  });
   const denials = createDenials({
     runs,
     ledger,
@@ -209,6 +220,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     }),
 
     ...desk,
+
+    roots,
 
     entries: feed.read,
 

@@ -62,8 +62,6 @@ export interface LaunchEnd {
   readonly summary: RunSummary | undefined;
 }
 
-const LINGER_MS = 60_000;
-
 export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   const { home, say } = options;
   requireLinux(options.containment);
@@ -119,7 +117,7 @@ interface Prepared {
 async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<LaunchEnd> {
   const { options, workdir, bundle, secrets, target, paths, before } = prepared;
   const { home, say } = options;
-  const client = await ensureDaemon(home, LINGER_MS);
+  const client = await ensureDaemon(home);
   await using stream = await client.lines<RunNotice>('POST', '/v1/runs', {
     v: PROTOCOL_VERSION,
     agent: options.agent,

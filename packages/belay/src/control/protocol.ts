@@ -129,6 +129,9 @@ export const killRuns = z.strictObject({
   reason: text(500),
 });
 
+export const importRoots = z.strictObject({ pem: text(1 << 20) });
+export const removeRoot = z.strictObject({ fingerprint: text(200) });
+
 /** A denial as the summary shows it: how often, and the flag that would have allowed it. */
 export interface DeniedLine {
   readonly host: string;

@@ -10,6 +10,8 @@ import type { DaemonStatus } from './protocol.ts';
 import type { DaemonLine } from './spawner.ts';
 import { DAEMON_USER, requireReachable, systemUser } from './users.ts';
 
+/** How long a daemon that was started for a command stays when nothing runs. */
+const LINGER_MS = 60_000;
 const START_TIMEOUT_MS = 15_000;
 const LOCKED_MS = 1_000;
 
@@ -22,14 +24,14 @@ export function daemonOwner(): Owner | undefined {
 }
 
 /** A client of a daemon that is alive; starts one when there is none. */
-export async function ensureDaemon(home: Home, lingerMs: number): Promise<Client> {
+export async function ensureDaemon(home: Home): Promise<Client> {
   const client = connectControl(home);
   if (await alive(client)) return client;
   const owner = daemonOwner();
   prepareHome(home, owner);
   const deadline = performance.now() + START_TIMEOUT_MS;
   for (;;) {
-    const failure = await startSpawner(home, owner, lingerMs);
+    const failure = await startSpawner(home, owner);
     if (failure === undefined) return client;
     // The one that holds the lock starts for another launcher, and is soon found, or it leaves.
     if (failure.code !== 'ERR_LOCKED' || performance.now() > deadline) throw failure;
@@ -56,14 +58,10 @@ async function awaitAlive(client: Client, withinMs: number): Promise<boolean> {
   return false;
 }
 
-function startSpawner(
-  home: Home,
-  owner: Owner | undefined,
-  lingerMs: number,
-): Promise<BelayError | undefined> {
+function startSpawner(home: Home, owner: Owner | undefined): Promise<BelayError | undefined> {
   const here = import.meta.url;
   const script = new URL(`./spawner-entry${here.slice(here.lastIndexOf('.'))}`, here);
-  const argv = [fileURLToPath(script), '--linger', String(lingerMs)];
+  const argv = [fileURLToPath(script), '--linger', String(LINGER_MS)];
   if (owner !== undefined) argv.push('--owner', `${owner.uid}:${owner.gid}`);
   const child = spawn(process.execPath, argv, {
     cwd: '/',

@@ -168,6 +168,8 @@ export interface StateEntry {
     | 'guard.frozen'
     | 'guard.thawed'
     | 'mask.lost'
+    | 'ca.import'
+    | 'ca.remove'
     | 'stop.set';
   readonly run?: RunId;
   readonly detail: { readonly [key: string]: string | number | boolean | readonly string[] };

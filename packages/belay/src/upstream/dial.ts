@@ -5,6 +5,7 @@ import { isIP, connect as netConnect, type Socket } from 'node:net';
 import {
   checkServerIdentity,
   createSecureContext,
+  getCACertificates,
   type SecureContext,
   type TLSSocket,
   connect as tlsConnect,
@@ -24,8 +25,17 @@ export const tcpDial: Dial = (address, port) =>
     keepAliveInitialDelay: 60_000,
   });
 
-export function secureContext(ca: string | undefined): SecureContext {
-  return createSecureContext({ minVersion: 'TLSv1.2', ...(ca === undefined ? {} : { ca }) });
+/** Trusts one authority alone, or the public ones and `roots`. */
+export function secureContext(
+  ca: string | undefined,
+  roots: readonly string[] = [],
+): SecureContext {
+  const own = roots.length === 0 ? undefined : [...getCACertificates('default'), ...roots];
+  const trusted = ca ?? own;
+  return createSecureContext({
+    minVersion: 'TLSv1.2',
+    ...(trusted === undefined ? {} : { ca: trusted }),
+  });
 }
 
 export interface Destination {

@@ -57,6 +57,8 @@ export interface UpstreamOptions {
 export interface Upstream extends AsyncDisposable {
   /** Never rejects. */
   send(request: UpstreamRequest): Promise<SendResult>;
+  /** Authorities in PEM, trusted from now on beside the public ones, instead of those before. */
+  trust(roots: readonly string[]): void;
   stats(): { readonly pools: number; readonly inFlight: number };
 }
 
@@ -90,6 +92,9 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
   const entries = new Map<string, Entry>();
   const tags = new WeakMap<DeclaredUpstream, string>();
   let publicTrust: SecureContext | undefined;
+  let roots: readonly string[] = [];
+  /** A connection that was verified under other roots serves no further call. */
+  let trusted = 0;
   /** Connections that stay with one call. */
   const stays = new Set<Socket>();
   let standing = 0;
@@ -115,7 +120,7 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
   function trustOf(declared: DeclaredUpstream | undefined): SecureContext {
     const ca = declared?.tls?.ca;
     if (ca !== undefined) return secureContext(ca);
-    publicTrust ??= secureContext(undefined);
+    publicTrust ??= secureContext(undefined, roots);
     return publicTrust;
   }
 
@@ -216,6 +221,7 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
       }
       let key = `${env}\n${target.scheme}\n${target.host}\n${target.port}`;
       if (declared !== undefined) key += `\n${tagOf(declared)}`;
+      if (trusted > 0) key += `\n${trusted}`;
       const entry = entryFor(key, target, declared);
       if ('kind' in entry) return entry;
       if (entry.inFlight >= maxInFlight) {
@@ -223,6 +229,13 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
       }
       entry.inFlight += 1;
       return exchange(entry.pool, request, entry.ended);
+    },
+
+    trust(found) {
+      if (found.length === 0 && roots.length === 0) return;
+      roots = found;
+      trusted += 1;
+      publicTrust = undefined;
     },
 
     stats() {

@@ -6,6 +6,7 @@ import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { afterAll, beforeAll, expect } from 'vitest';
+import { createAuthority } from '../../src/gateway/listen/x509.ts';
 import { verifies } from '../verifies.ts';
 import { denials, eventually, openPlace, type Place } from './place.ts';
 import { type RawUpstream, startRawUpstream, startUpstream, type Upstream } from './upstreams.ts';
@@ -386,6 +387,79 @@ verifies(
       [['issuer', 'pinned.example', 443]],
     );
     expect(inside.results[0]?.value.issuer).toMatch(/^Belay local authority/);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'gw.ca-import',
+  'an imported root is trusted upstream and inside, is recorded, and can go again',
+  async () => {
+    await using company = await startUpstream(['company.example']);
+    await using own = await openPlace({
+      allow: ['company.example'],
+      upstreams: { 'company.example': { address: company.address } },
+    });
+    const { session } = own;
+    const status = async (host = 'company.example', ...flags: string[]): Promise<string> => {
+      const curl = ['curl', '-sS', '-o', '/dev/null', '-w', '%{http_code}', `https://${host}/`];
+      return (await own.run(flags, curl)).stdout;
+    };
+    expect(await status()).toBe('502');
+    const file = own.put('company.pem', company.caPem);
+    const imported = await session.belay(['ca', 'import', file]);
+    expect(imported).toMatchObject({ status: 0, stdout: '' });
+    expect(imported.stderr).toMatch(/^belay: trusts CN=.* \([0-9a-f]{16}\)\n$/);
+    expect((await session.belay(['ca', 'import', file])).stderr).toBe('belay: known already\n');
+    expect(await status()).toBe('200');
+    // Where nobody looks into TLS, the program inside is who has to trust it.
+    expect(await status('company.example', '--allow', 'tls://company.example')).toBe('200');
+    const { roots } = JSON.parse((await session.belay(['ca', 'list', '--json'])).stdout);
+    expect(roots).toHaveLength(1);
+    expect((await session.belay(['ca', 'list'])).stdout).toContain(
+      roots[0].fingerprint.slice(0, 16),
+    );
+
+    // It outlives the daemon.
+    await session.belay(['down']);
+    expect(await status()).toBe('200');
+    const removed = await session.belay(['ca', 'remove', roots[0].fingerprint.slice(0, 16)]);
+    expect(removed).toMatchObject({ status: 0 });
+    expect(await status()).toBe('502');
+    expect((await own.entries()).filter(({ type }) => type.startsWith('ca.'))).toMatchObject([
+      { type: 'ca.import', detail: roots[0] },
+      { type: 'ca.remove', detail: roots[0] },
+    ]);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'gw.ca-import',
+  'what is no root is refused in one line',
+  async () => {
+    const leaf = place.put(
+      'leaf.pem',
+      createAuthority(Date.now()).mint('x.example', Date.now()).cert,
+    );
+    const old = place.put(
+      'old.pem',
+      createAuthority(Date.now() - 6 * 365 * 86_400_000).certificatePem,
+    );
+    const broken = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n';
+    for (const [args, words] of [
+      [['import', place.put('text.pem', 'hello\n')], /there is no certificate in it/],
+      [['import', place.put('broken.pem', broken)], /not a certificate/],
+      [['import', leaf], /not a certificate of an authority/],
+      [['import', old], /has expired/],
+      [['import', join(place.workdir, 'missing.pem')], /cannot read/],
+      [['remove', 'abcdef0123456789'], /no root/],
+    ] as const) {
+      const { status, stderr } = await place.session.belay(['ca', ...args]);
+      expect(status, stderr).toBe(2);
+      expect(stderr).toMatch(words);
+      expect(stderr).toMatch(/^belay: error: [^\n]*\n(?:belay: hint: [^\n]*\n)?$/);
+    }
   },
   { timeoutMs: 60_000 },
 );

@@ -12,18 +12,21 @@ export interface TrustOptions {
   readonly authority: Pick<Authority, 'certificatePem' | 'commonName'>;
   /** The host's own bundle; a host without one gets ours alone. */
   readonly systemBundle?: string;
+  /** Authorities in PEM that the operator has imported. */
+  readonly roots?: readonly string[];
 }
 
 /**
- * Writes `ca.pem` (ours), `bundle.pem` (the system's and ours) and `certs/`, laid out as
+ * Writes `ca.pem` (ours), `bundle.pem` (the system's, imported ones and ours) and `certs/`, laid out as
  * /etc/ssl/certs: the bundle, OpenSSL's hashed name, and `java/cacerts`.
  */
 export function writeTrust(options: TrustOptions): void {
-  const { dir, authority, systemBundle = '/etc/ssl/certs/ca-certificates.crt' } = options;
+  const { dir, authority, roots = [] } = options;
+  const { systemBundle = '/etc/ssl/certs/ca-certificates.crt' } = options;
   const { certificatePem, commonName } = authority;
   const system = readIfThere(systemBundle);
   const gap = system === '' || system.endsWith('\n') ? '' : '\n';
-  const bundle = `${system}${gap}${certificatePem}`;
+  const bundle = `${system}${gap}${roots.join('')}${certificatePem}`;
   const certs = join(dir, 'certs');
   const java = join(certs, 'java');
   for (const folder of [dir, certs, java]) {
