@@ -190,19 +190,15 @@ export const requirements = {
   },
   'gw.abort-while-queued': {
     behaviour: 'a client that leaves while its call waits is not sent',
-    planned: true,
   },
   'gw.slow-client': {
     behaviour: 'a client that reads slowly holds the upstream back',
-    planned: true,
   },
   'gw.slow-upstream': {
     behaviour: 'an upstream that reads slowly holds the client back',
-    planned: true,
   },
   'gw.leak': {
     behaviour: 'after thousands of mixed connections nothing is left behind',
-    planned: true,
   },
 
   // processes

@@ -4,7 +4,12 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
-import { type AddressInfo, createServer as createPlainServer, type Socket } from 'node:net';
+import {
+  type AddressInfo,
+  createServer as createPlainServer,
+  type Server,
+  type Socket,
+} from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
@@ -23,6 +28,8 @@ export interface Upstream extends AsyncDisposable {
   readonly address: string;
   readonly caPem: string;
   readonly arrivals: Arrival[];
+  /** How many are open now. */
+  connections(): Promise<number>;
   /** Takes over the connection of a request that asks for another protocol. */
   upgrade?: (request: IncomingMessage, socket: Duplex) => void;
   /** Replaced by a test that wants more than `ok`. */
@@ -71,6 +78,7 @@ export async function startUpstream(hosts: readonly string[]): Promise<Upstream>
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   upstream.address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  upstream.connections = () => connectionsOf(server);
   upstream[Symbol.asyncDispose] = async () => {
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
@@ -78,11 +86,18 @@ export async function startUpstream(hosts: readonly string[]): Promise<Upstream>
   return upstream;
 }
 
+function connectionsOf(server: Server): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.getConnections((error, count) => (error === null ? resolve(count) : reject(error)));
+  });
+}
+
 export interface RawUpstream extends AsyncDisposable {
   readonly address: string;
   readonly caPem: string;
   /** What arrived on each connection, in latin1. */
   readonly heard: string[];
+  connections(): Promise<number>;
 }
 
 /** An upstream that says what it likes: over TLS for a host, or plainly. */
@@ -112,6 +127,7 @@ export async function startRawUpstream(
     address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
     caPem: authority.certificatePem,
     heard,
+    connections: () => connectionsOf(server),
     async [Symbol.asyncDispose]() {
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));

@@ -1,0 +1,153 @@
+// Who is slow, or leaves, at either end of a call: the other end waits, nothing piles up in between, and
+// what has not begun does not begin.
+
+import { afterAll, beforeAll, expect } from 'vitest';
+import { verifies } from '../verifies.ts';
+import { eventually, NODE, openPlace, type Place } from './place.ts';
+import { startUpstream, type Upstream } from './upstreams.ts';
+
+const MIB = 1 << 20;
+const SIZE = 64 * MIB;
+const WAIT_MS = 1_500;
+/** In buffers of kernels and programs on the way; far from the whole. */
+const MOST_ON_THE_WAY = 24 * MIB;
+/** Of one environment to one upstream. */
+const MOST_CONNECTIONS = 256;
+
+let upstream: Upstream;
+let place: Place;
+
+beforeAll(async () => {
+  upstream = await startUpstream(['api.example']);
+  place = await openPlace({ allow: ['api.example'], upstreams: { 'api.example': upstream } });
+}, 60_000);
+
+afterAll(async () => {
+  await place?.[Symbol.asyncDispose]();
+  await upstream?.[Symbol.asyncDispose]();
+}, 60_000);
+
+verifies(
+  'gw.slow-client',
+  'a client that does not read holds its upstream back, and gets everything in the end',
+  async () => {
+    let written = 0;
+    upstream.answer = (_request, reply) => {
+      const chunk = Buffer.alloc(65_536);
+      const more = (): void => {
+        while (written < SIZE) {
+          written += chunk.length;
+          if (!reply.write(chunk)) return void reply.once('drain', more);
+        }
+        reply.end();
+      };
+      more();
+    };
+    const script = `require('https').get('https://api.example/', (r) => {
+      let n = 0;
+      r.on('data', (c) => (n += c.length)).on('end', () => console.log(n));
+      r.pause();
+      setTimeout(() => r.resume(), ${2 * WAIT_MS});
+    });`;
+    const started = place.start([], [NODE, '-e', script]);
+    await eventually('the first bytes', () => written > 0 || undefined);
+    await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
+    expect(written).toBeLessThan(MOST_ON_THE_WAY);
+    expect((await started.ended).status, started.stderr()).toBe(0);
+    expect(started.stdout()).toBe(`${SIZE}\n`);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'gw.slow-upstream',
+  'an upstream that does not read holds the client back, and gets everything in the end',
+  async () => {
+    let arrived = 0;
+    upstream.answer = (request, reply) => {
+      request.on('data', (chunk: Buffer) => (arrived += chunk.length));
+      request.on('end', () => reply.end('ok\n'));
+      request.pause();
+      setTimeout(() => request.resume(), 2 * WAIT_MS);
+    };
+    const script = `const chunk = Buffer.alloc(65536);
+    let accepted = 0;
+    const asked = require('https').request('https://api.example/', { method: 'POST' }, (r) => r.resume());
+    const more = () => {
+      while (accepted < ${SIZE}) {
+        accepted += chunk.length;
+        if (!asked.write(chunk)) return asked.once('drain', more);
+      }
+      asked.end();
+    };
+    asked.on('socket', (socket) => socket.once('secureConnect', () => {
+      more();
+      setTimeout(() => console.log(accepted), ${WAIT_MS});
+    }));`;
+    const run = await place.run([], [NODE, '-e', script], { timeoutMs: 40_000 });
+    expect(run.status, run.stderr).toBe(0);
+    expect(Number(run.stdout)).toBeGreaterThan(0);
+    expect(Number(run.stdout)).toBeLessThan(MOST_ON_THE_WAY);
+    expect(arrived).toBe(SIZE);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'gw.abort-while-queued',
+  'calls that wait for a connection and lose their client are never sent, and those behind them are',
+  async () => {
+    const held: (() => void)[] = [];
+    upstream.answer = (request, reply) => {
+      if (request.url === '/held') held.push(() => reply.end('ok\n'));
+      else reply.end('ok\n');
+    };
+    const before = upstream.arrivals.length;
+    const script = `const https = require('https');
+    const ask = (path) => new Promise((resolve) => {
+      const asked = https.get({ host: 'api.example', path, agent: false }, (r) => {
+        r.resume().on('end', () => resolve(r.statusCode));
+      }).on('error', () => resolve('left'));
+      ask.last = asked;
+    });
+    const all = Array.from({ length: ${MOST_CONNECTIONS} }, () => ask('/held'));
+    process.stdin.once('data', async () => {
+      const left = Array.from({ length: 8 }, () => { const one = ask('/left'); return [one, ask.last]; });
+      const late = ask('/late');
+      setTimeout(() => {
+        for (const [, asked] of left) asked.destroy();
+        setTimeout(() => console.log('go'), 500);
+      }, 1500);
+      console.log(JSON.stringify([await Promise.all(all.map(async (one) => await one === 200)), await late]));
+      process.exit(0);
+    });`;
+    const started = place.start([], [NODE, '-e', script]);
+    await eventually(
+      'all connections',
+      () => held.length === MOST_CONNECTIONS || undefined,
+      30_000,
+    );
+    started.child.stdin?.write('now\n');
+    await eventually('the clients that left', () => started.stdout().includes('go') || undefined);
+    for (const release of held) release();
+    expect((await started.ended).status, started.stderr()).toBe(0);
+    const [answers, late] = JSON.parse(started.stdout().split('\n')[1] as string);
+    expect(answers).toEqual(answers.map(() => true));
+    expect(late).toBe(200);
+    const arrived = upstream.arrivals.slice(before).map(({ url }) => url);
+    expect(arrived.filter((url) => url === '/left')).toEqual([]);
+    expect(arrived.filter((url) => url === '/late')).toHaveLength(1);
+    // Each was a call, with its intent; each has an outcome that says why nothing was sent.
+    const entries = await place.entries();
+    const left = entries.flatMap((one) =>
+      one.type === 'intent' && one.path === '/left' ? [one.call] : [],
+    );
+    const outcomes = entries.filter(({ type }) => type === 'outcome');
+    const ends = left.map((call) => outcomes.find((one) => 'call' in one && one.call === call));
+    expect(ends).toMatchObject(
+      left.map(() => ({ error: { code: 'upstream.broken' }, receivedBytes: 0 })),
+    );
+    expect(left).toHaveLength(8);
+  },
+  { timeoutMs: 90_000 },
+);
