@@ -161,7 +161,6 @@ export const requirements = {
   'gw.redirect': { behaviour: 'a redirect is passed on and never followed' },
   'gw.rebinding': {
     behaviour: 'a name that changes its address between check and use is refused',
-    planned: true,
   },
   'gw.response-splitting': {
     behaviour: 'an upstream cannot put a second answer behind its first',

@@ -110,7 +110,7 @@ verifies(
 );
 
 verifies(
-  'gw.pinned-address',
+  ['gw.pinned-address', 'gw.rebinding'],
   'the checked address is dialled, and each new connection is checked',
   async () => {
     await using origin = await startOrigin((_q, reply) => reply.end('ok'));
