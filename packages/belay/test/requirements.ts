@@ -76,7 +76,16 @@ export const requirements = {
       'a placeholder stays for its agent, environment and workspace, and is another elsewhere',
   },
   'vault.never-inside': { behaviour: 'the real key is nowhere inside the sandbox (I5)' },
-  'vault.cross-host': { behaviour: 'a placeholder sent to another host is never replaced' },
+  'vault.cross-host': {
+    behaviour: 'a placeholder at another host or in another place is never replaced, and denied',
+  },
+  'vault.cross-env': { behaviour: 'a placeholder of another environment is denied' },
+  'vault.places': {
+    behaviour: 'a credential is injected as a header, a key of the query or a password of Basic',
+  },
+  'vault.exec': {
+    behaviour: 'a credential helper is asked outside, once, and its failure is one clear line',
+  },
 
   // policy and config
   'policy.default-deny': { behaviour: 'an empty policy set denies everything' },

@@ -10,6 +10,7 @@ import type {
   CapsConfig,
   Config,
   CredentialConfig,
+  CredentialPlace,
   GrantConfig,
   SecretSource,
   UpstreamConfig,
@@ -207,7 +208,7 @@ function buildCredential(
     // The text may be the secret itself, so it is not repeated.
     report(
       [...path, 'from'],
-      '`from` must be `env:NAME` or `file:PATH`',
+      '`from` must be `env:NAME`, `file:PATH` or `exec:PROGRAM ARGUMENTS`',
       'refer to the secret; never write it here',
     );
   }
@@ -225,17 +226,6 @@ function buildCredential(
     if (why !== undefined)
       report([...path, 'paths', i], `\`${printable(pattern)}\` is refused: ${why}`);
   }
-  const header = raw.header.toLowerCase();
-  if (!/^[a-z0-9!#$%&'*+.^_`|~-]{1,128}$/.test(header) || FRAMING.test(header)) {
-    report(
-      [...path, 'header'],
-      `\`${printable(raw.header)}\` cannot hold a credential`,
-      'name a header such as `authorization` or `x-api-key`',
-    );
-  }
-  if (raw.format.split('{}').length !== 2 || !/^[\x20-\x7e]+$/.test(raw.format)) {
-    report([...path, 'format'], '`format` must hold `{}` exactly once', 'write it as `Bearer {}`');
-  }
   const [, named = raw.host, port = '443'] = HOST_PORT.exec(raw.host) ?? [];
   if (!isPort(Number(port))) {
     report([...path, 'host'], `\`${printable(raw.host)}\` has a port outside 1 to 65535`);
@@ -250,15 +240,51 @@ function buildCredential(
     methods: raw.methods,
     paths: raw.paths,
     allowsPath: anyPath(raw.paths),
-    header,
-    format: raw.format,
+    place: buildPlace(report, path, raw),
     ...(raw.variable === undefined ? {} : { variable: raw.variable }),
   };
+}
+
+function buildPlace(report: Report, path: Path, raw: RawCredential): CredentialPlace {
+  const { header, query, basic } = raw;
+  if ([header, query, basic].filter((one) => one !== undefined).length !== 1) {
+    report(path, 'a credential has one place', 'name one of `header`, `query` and `basic`');
+  }
+  if (query !== undefined) {
+    if (!/^[A-Za-z0-9._~-]{1,128}$/.test(query)) {
+      report([...path, 'query'], `\`${printable(query)}\` is not a plain key`);
+    }
+    return { kind: 'query', key: query };
+  }
+  if (basic !== undefined) {
+    // RFC 7617: the user ends with the first colon.
+    if (!/^[\x21-\x39\x3b-\x7e]{0,128}$/.test(basic)) {
+      report([...path, 'basic'], `\`${printable(basic)}\` is not a user`);
+    }
+    return { kind: 'basic', user: basic };
+  }
+  const name = (header ?? 'authorization').toLowerCase();
+  if (!/^[a-z0-9!#$%&'*+.^_`|~-]{1,128}$/.test(name) || FRAMING.test(name)) {
+    report(
+      [...path, 'header'],
+      `\`${printable(header ?? '')}\` cannot hold a credential`,
+      'name a header such as `authorization` or `x-api-key`',
+    );
+  }
+  if (raw.format.split('{}').length !== 2 || !/^[\x20-\x7e]+$/.test(raw.format)) {
+    report([...path, 'format'], '`format` must hold `{}` exactly once', 'write it as `Bearer {}`');
+  }
+  return { kind: 'header', name, format: raw.format };
 }
 
 function parseSource(text: string): SecretSource | undefined {
   const variable = /^env:([A-Za-z_][A-Za-z0-9_]{0,127})$/.exec(text)?.[1];
   if (variable !== undefined) return { kind: 'env', name: variable };
+  const words = /^exec:(\S[^\0]{0,4096})$/.exec(text)?.[1]?.trim().split(/\s+/);
+  if (words !== undefined) {
+    const [program = '', ...args] = words;
+    return { kind: 'exec', program, args };
+  }
   const path = /^file:(.{1,4096})$/.exec(text)?.[1];
   return path === undefined || path.includes('\0') ? undefined : { kind: 'file', path };
 }

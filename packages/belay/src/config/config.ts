@@ -38,7 +38,16 @@ export interface GrantConfig {
 
 export type SecretSource =
   | { readonly kind: 'env'; readonly name: string }
-  | { readonly kind: 'file'; readonly path: string };
+  | { readonly kind: 'file'; readonly path: string }
+  /** Without a shell, outside every sandbox; prints the secret as its only line. */
+  | { readonly kind: 'exec'; readonly program: string; readonly args: readonly string[] };
+
+/** Where in a request a credential stands. */
+export type CredentialPlace =
+  /** `name` in lower case; `{}` in `format` stands for the value. */
+  | { readonly kind: 'header'; readonly name: string; readonly format: string }
+  | { readonly kind: 'query'; readonly key: string }
+  | { readonly kind: 'basic'; readonly user: string };
 
 export interface CredentialConfig {
   readonly name: string;
@@ -51,10 +60,7 @@ export interface CredentialConfig {
   readonly methods: readonly string[];
   readonly paths: readonly string[];
   readonly allowsPath: (path: string) => boolean;
-  /** Lower case. */
-  readonly header: string;
-  /** `{}` stands for the value. */
-  readonly format: string;
+  readonly place: CredentialPlace;
   readonly variable?: string;
 }
 

@@ -51,13 +51,17 @@ const grant = z.strictObject({
 });
 
 const credential = z.strictObject({
-  from: z.string().describe('env:NAME or file:PATH; the value itself is never written here'),
+  from: z
+    .string()
+    .describe('env:NAME, file:PATH or exec:PROGRAM ARGUMENTS; the value is never written here'),
   environment: name.describe('the only environment in which it is used'),
   host: z.string().describe('the only host that receives it, on port 443 or as HOST:PORT'),
   methods: z.array(z.string()).min(1).describe('the methods that it is sent with'),
   paths: z.array(z.string()).min(1).describe('path patterns: * within a segment, ** across'),
-  header: z.string().describe('the header that holds it'),
-  format: z.string().default('{}').describe('{} stands for the value: "Bearer {}"'),
+  header: z.string().optional().describe('the header that holds it'),
+  format: z.string().default('{}').describe('of the header; {} is the value: "Bearer {}"'),
+  query: z.string().optional().describe('instead of a header: the key of the query that holds it'),
+  basic: z.string().optional().describe('instead: the user whose password it is (Basic)'),
   variable: z
     .string()
     .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'is not the name of a variable')

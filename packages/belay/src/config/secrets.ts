@@ -1,11 +1,20 @@
 // Reads the secrets that a run needs, once, with the user's rights, for the launcher to hand over.
 // Only credentials of the run's environment are read. A value is never in a message.
 
-import { closeSync, constants, fstatSync, openSync, readFileSync, realpathSync } from 'node:fs';
-import { resolve, sep } from 'node:path';
+import { spawnSync } from 'node:child_process';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+} from 'node:fs';
+import { isAbsolute, join, resolve, sep } from 'node:path';
 import { BelayError } from '../core/errors.ts';
 import { type ConfigBundle, parseBundle } from './bundle.ts';
-import type { CredentialConfig } from './config.ts';
+import type { CredentialConfig, SecretSource } from './config.ts';
 import { type Asked, selectGrant } from './select.ts';
 
 const MOST_BYTES = 65_536;
@@ -60,6 +69,9 @@ function readSecret(
     }
     return checked(credential, value);
   }
+  if (from.kind === 'exec') {
+    return checked(credential, askHelper(credential, from, env, realpathSync(directory)));
+  }
   let text: string;
   try {
     const workdir = realpathSync(directory);
@@ -72,6 +84,56 @@ function readSecret(
     );
   }
   return checked(credential, text.replace(/\r?\n$/, ''));
+}
+
+const HELPER_MS = 10_000;
+
+/** What it says on stderr may hold the secret, and is shown to nobody. */
+function askHelper(
+  credential: CredentialConfig,
+  { program, args }: Extract<SecretSource, { kind: 'exec' }>,
+  env: Readonly<Record<string, string | undefined>>,
+  workdir: string,
+): string {
+  const fail = (reason: string, hint?: string) =>
+    refused(credential, `the helper \`${program}\` ${reason}`, hint);
+  const path = helperPath(program, env.PATH ?? '');
+  if (path === undefined) throw fail('does not exist', 'write its whole path');
+  // What an agent can write must not run outside its sandbox.
+  if (path.startsWith(workdir + sep)) throw fail('is in the workspace', 'keep it outside');
+  const { status, signal, stdout, error } = spawnSync(path, args, {
+    cwd: '/',
+    env,
+    stdio: ['ignore', 'pipe', 'ignore'],
+    timeout: HELPER_MS,
+    killSignal: 'SIGKILL',
+    maxBuffer: MOST_BYTES,
+    encoding: 'utf8',
+  });
+  if ((error as NodeJS.ErrnoException | undefined)?.code === 'ETIMEDOUT') {
+    throw fail(`did not answer within ${HELPER_MS / 1000} s`);
+  }
+  if (error !== undefined) throw fail(`cannot be asked: ${why(error)}`);
+  if (status !== 0) throw fail(signal === null ? `ended with ${status}` : `was ended by ${signal}`);
+  const text = stdout.replace(/\r?\n$/, '');
+  if (text.includes('\n')) throw fail('said more than one line');
+  return text;
+}
+
+/** Where it really is, or undefined. A name without a slash is looked for in PATH. */
+function helperPath(program: string, path: string): string | undefined {
+  const places = program.includes('/') ? [''] : path.split(':').filter((at) => isAbsolute(at));
+  if (program.includes('/') && !isAbsolute(program)) return undefined;
+  for (const place of places) {
+    try {
+      const found = realpathSync(place === '' ? program : join(place, program));
+      accessSync(found, constants.X_OK);
+      return found;
+    } catch {
+      // Not here.
+    }
+  }
+  return undefined;
 }
 
 /** In the workspace, where agents write, no link is followed: it would lead where one of them chose. */

@@ -62,6 +62,9 @@ export function createMonitor(parts: MonitorParts): Monitor {
     const verdict = run.judge.decide(call, classified);
     if (verdict.kind === 'deny') return refuse(call, run, classified, verdict);
     if (verdict.kind === 'hold') return refuse(call, run, classified, held(call, verdict));
+    // INVARIANT: I5: not even a placeholder goes where its credential does not belong.
+    const stray = run.vault.misplaced(call, classified.kind);
+    if (stray !== undefined) return refuse(call, run, classified, misplaced(stray));
     if (inert(run.grant.mode, classified)) return refuse(call, run, classified, inShadow(run));
     // 5 reserve: an upper bound in every scope, or nothing.
     const size = call.body.kind === 'buffered' ? call.body.bytes.length : 0;
@@ -70,7 +73,7 @@ export function createMonitor(parts: MonitorParts): Monitor {
       return refuse(call, run, classified, overBudget(reservation.unit, reservation.reason));
     }
     // 6 intend. INVARIANT: I2: nothing is sent before this entry is on the disk.
-    const { headers, names } = run.vault.inject(call, run.grant.environment);
+    const { headers, query, names } = run.vault.inject(call, run.grant.environment);
     const intent: Intent = {
       ...headOf(call, run, classified),
       type: 'intent',
@@ -104,7 +107,7 @@ export function createMonitor(parts: MonitorParts): Monitor {
     if (call.signal.aborted) return settle.refused(gone());
     // 8 carry out: with the credential in, through the one door.
     observe(call.run, 'permitted');
-    const outward: Call = { ...call, headers, body: settle.request(call.body) };
+    const outward: Call = { ...call, headers, query, body: settle.request(call.body) };
     const answer = await carry.live(outward, run, settle.stopped);
     if (answer.kind === 'failed') return settle.refused(failed(answer));
     // 9 settle and 10 observe: when the last byte has passed, or when the flow breaks.
@@ -175,6 +178,10 @@ function held(call: Call, hold: Hold): Denial {
   const reason = `needs the approval \`${hold.approval}\`, which nobody has given`;
   const message = `this call to ${call.target.host} needs an approval`;
   return { ...deny('decide', 'approval.required', reason, 403, message), policies: hold.policies };
+}
+
+function misplaced(reason: string): Denial {
+  return deny('decide', 'credential.misplaced', reason, 403, 'a credential does not belong there');
 }
 
 function inShadow(run: MonitoredRun): Denial {

@@ -1,9 +1,11 @@
 // Credentials. The real value lives here and nowhere else; the agent holds a placeholder that is
-// worthless anywhere. INVARIANT: I5: a value leaves the vault only inside the headers of a call to
-// the environment, host, port, method and path that the credential is bound to.
+// worthless anywhere. INVARIANT: I5: a value leaves the vault only in its own place in a call to the
+// environment, host, port, method and path that the credential is bound to. A placeholder at another
+// host or in another place is an attempt to take a credential where it does not belong.
 
-import type { Call, Headers } from '../core/call.ts';
-import type { Host } from '../core/target.ts';
+import type { CredentialPlace } from '../config/config.ts';
+import type { Call, CallKind, Headers } from '../core/call.ts';
+import { type Host, hostPort } from '../core/target.ts';
 
 export interface CredentialSpec {
   readonly name: string;
@@ -15,10 +17,7 @@ export interface CredentialSpec {
   readonly methods: readonly string[];
   /** Matches a normalised path. */
   readonly allowsPath: (path: string) => boolean;
-  /** Lower case. */
-  readonly header: string;
-  /** `{}` stands for the value. */
-  readonly format: string;
+  readonly place: CredentialPlace;
   /** The variable that holds the placeholder inside the sandbox. */
   readonly variable?: string;
 }
@@ -27,13 +26,21 @@ export interface CredentialSpec {
 export interface Vault {
   /** Variables for the sandbox, holding placeholders. */
   placeholders(): Readonly<Record<string, string>>;
-  /** The headers to send, and the names of the credentials that were put in. */
-  inject(
-    call: Call,
-    environment: string,
-  ): { readonly headers: Headers; readonly names: readonly string[] };
+  /** The headers and the query to send, and the names of the credentials that were put in. */
+  inject(call: Call, environment: string): Injected;
+  /**
+   * Why a call may not pass: a placeholder is in it that belongs elsewhere. A streamed body is not
+   * searched, nor what a model is told: an agent that lists its variables tells it of them.
+   */
+  misplaced(call: Call, kind: CallKind): string | undefined;
   /** Forgets every value. */
   clear(): void;
+}
+
+export interface Injected {
+  readonly headers: Headers;
+  readonly query: string;
+  readonly names: readonly string[];
 }
 
 interface Held extends CredentialSpec {
@@ -70,16 +77,100 @@ export function createVault(
           credential.methods.includes(call.method) &&
           credential.allowsPath(call.path),
       );
-      if (bound.length === 0) return { headers: call.headers, names: NONE };
-      const replaced = new Set(bound.map(({ header }) => header));
+      if (bound.length === 0) return { headers: call.headers, query: call.query, names: NONE };
+      const replaced = new Set(bound.map(({ place }) => fieldOf(place)));
       const headers = call.headers.filter(([name]) => !replaced.has(name));
-      for (const { header, format, value } of bound) {
-        headers.push([header, format.replace('{}', () => value)]);
+      let { query } = call;
+      for (const { place, value } of bound) {
+        if (place.kind === 'query') query = withKey(query, place.key, value);
+        else headers.push([fieldOf(place) as string, fieldValue(place, value)]);
       }
-      return { headers, names: bound.map(({ name }) => name) };
+      return { headers, query, names: bound.map(({ name }) => name) };
+    },
+    misplaced(call, kind) {
+      for (const [where, text] of placesIn(call)) {
+        if (kind === 'llm' && where === BODY) continue;
+        for (const [found] of text.matchAll(PLACEHOLDER)) {
+          const owner = held.find(({ placeholder }) => placeholder === found);
+          if (owner === undefined) return `a placeholder that is not of this run, in ${where}`;
+          const { host, port } = call.target;
+          if (owner.host !== host || owner.port !== port) {
+            return `the placeholder of \`${owner.name}\`, which is for \`${hostPort(owner)}\`, in ${where}`;
+          }
+          if (where !== placeName(owner.place)) {
+            return `the placeholder of \`${owner.name}\`, whose place is ${placeName(owner.place)}, in ${where}`;
+          }
+        }
+      }
+      return undefined;
     },
     clear() {
       held.length = 0;
     },
   };
 }
+
+/** As control/placeholders.ts makes them. */
+const PLACEHOLDER = /blp-[A-Za-z0-9._-]{1,63}-[0-9a-f]{32}/g;
+const MARK = 'blp-';
+const BODY = 'the body';
+
+/** The field that a credential replaces. */
+function fieldOf(place: CredentialPlace): string | undefined {
+  switch (place.kind) {
+    case 'header':
+      return place.name;
+    case 'basic':
+      return 'authorization';
+    case 'query':
+      return undefined;
+  }
+}
+
+function fieldValue(
+  place: Exclude<CredentialPlace, { readonly kind: 'query' }>,
+  value: string,
+): string {
+  if (place.kind === 'header') return place.format.replace('{}', () => value);
+  return `Basic ${Buffer.from(`${place.user}:${value}`).toString('base64')}`;
+}
+
+/** The other pairs stay as they were written. */
+function withKey(query: string, key: string, value: string): string {
+  const others = query.split('&').filter((pair) => {
+    return pair !== '' && new URLSearchParams(pair).keys().next().value !== key;
+  });
+  return [...others, `${key}=${encodeURIComponent(value)}`].join('&');
+}
+
+function placeName(place: CredentialPlace): string {
+  return place.kind === 'query' ? `the key \`${place.key}\`` : `the field \`${fieldOf(place)}\``;
+}
+
+/** Where a placeholder stands, and the text that it is in. */
+function* placesIn(call: Call): Generator<readonly [where: string, text: string]> {
+  for (const [name, value] of call.headers) {
+    if (value.includes(MARK)) yield [`the field \`${name}\``, value];
+    else if (value.length < MOST_ENCODED && BASIC.test(value)) {
+      const decoded = Buffer.from(value.slice(6), 'base64').toString('latin1');
+      if (decoded.includes(MARK)) yield [`the field \`${name}\``, decoded];
+    }
+  }
+  if (call.path.includes(MARK)) yield ['the path', call.path];
+  if (call.query.includes(MARK)) {
+    for (const [key, value] of new URLSearchParams(call.query)) {
+      yield [`the key \`${key}\``, `${key}=${value}`];
+    }
+  }
+  if (call.body.kind === 'buffered') {
+    const bytes = Buffer.from(
+      call.body.bytes.buffer,
+      call.body.bytes.byteOffset,
+      call.body.bytes.length,
+    );
+    if (bytes.includes(MARK)) yield [BODY, bytes.toString('latin1')];
+  }
+}
+
+const BASIC = /^basic /i;
+const MOST_ENCODED = 8192;

@@ -126,7 +126,13 @@ const ROWS: readonly Row[] = [
   },
   { from: '"POST"', to: '"post"', at: '21:19', says: /`post` is not a method/, hint: /`POST`/ },
   { from: '"/v1/**"', to: '"v1/**"', at: '22:17', says: /starts with `\/`/ },
-  { from: '      "header": "x-api-key",\n', to: '', at: '17:18', says: /header` is missing/ },
+  {
+    from: '      "header": "x-api-key",\n',
+    to: '',
+    at: '17:18',
+    says: /has one place/,
+    hint: /`query`/,
+  },
   {
     from: '"api.anthropic.com"',
     to: '"api.anthropic.com:0"',
