@@ -7,7 +7,7 @@ import type { Config, GrantConfig } from '../config/config.ts';
 import { selectGrant } from '../config/select.ts';
 import type { CallKind, EffectClass } from '../core/call.ts';
 import { BelayError } from '../core/errors.ts';
-import { parseHost, printable, type Target } from '../core/target.ts';
+import { parseHost, printable, type Scheme } from '../core/target.ts';
 import type { Verdict } from '../core/verdict.ts';
 import type { CallFacts } from './classify.ts';
 import type { Engine } from './engine.ts';
@@ -86,8 +86,8 @@ export function explainWith(policy: Policy, config: Config, event: ExplainEvent)
 
 function callOf(method: string, text: string): CallFacts {
   const url = URL.parse(text);
-  const scheme = url?.protocol.slice(0, -1);
-  if (url === null || (scheme !== 'https' && scheme !== 'http')) {
+  const scheme = SCHEMES.find((one) => `${one}:` === url?.protocol);
+  if (url === null || scheme === undefined) {
     throw new BelayError('ERR_USAGE', `\`${printable(text)}\` is not an http or https URL`);
   }
   if (!/^[A-Z]{1,20}$/.test(method)) {
@@ -97,17 +97,25 @@ function callOf(method: string, text: string): CallFacts {
   if (/%2f|%5c/i.test(url.pathname)) {
     throw new BelayError('ERR_USAGE', 'a path with an encoded slash is refused by the gateway');
   }
-  const port = url.port === '' ? (scheme === 'https' ? 443 : 80) : Number(url.port);
-  const target: Target = { scheme, host: parseHost(url.hostname), port };
+  const tunnel = scheme === 'tls' || scheme === 'tcp';
+  if (tunnel !== (method === 'CONNECT')) {
+    const hint = 'CONNECT is for `tls://HOST` and `tcp://HOST:PORT`, and nothing else is';
+    throw new BelayError('ERR_USAGE', `no call is \`${method} ${scheme}:\``, { hint });
+  }
+  const port = url.port === '' ? USUAL_PORT[scheme] : Number(url.port);
+  if (port === undefined) throw new BelayError('ERR_USAGE', `\`${printable(text)}\` has no port`);
   return {
-    kind: 'http',
+    kind: tunnel ? 'tunnel' : 'http',
     method,
-    target,
-    path: url.pathname,
+    target: { scheme, host: parseHost(url.hostname), port },
+    path: url.pathname === '' ? '/' : url.pathname,
     query: url.search.slice(1),
-    body: { kind: 'none' },
+    body: { kind: tunnel ? 'streamed' : 'none' },
   };
 }
+
+const SCHEMES: readonly Scheme[] = ['https', 'http', 'tls', 'tcp'];
+const USUAL_PORT: Readonly<Partial<Record<Scheme, number>>> = { https: 443, http: 80, tls: 443 };
 
 function notesOn(grant: GrantConfig | undefined, nowMs: number | undefined): readonly string[] {
   if (grant === undefined) return ['no grant: only `--allow` and policy files count'];

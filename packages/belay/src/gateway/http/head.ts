@@ -36,11 +36,14 @@ const MOST_FIELDS = 256;
 /** What no upstream can be told here: the client that is used has no way to send them. */
 export const TRAILERS = 'a request with trailers';
 
-/** Fields with one value: where two come, two readers may take different ones. */
-const SINGLE: ReadonlySet<string> = new Set([
-  ...['authorization', 'content-type', 'cookie', 'from', 'if-modified-since'],
-  ...['if-unmodified-since', 'max-forwards', 'origin', 'range', 'referer', 'user-agent'],
-]);
+/** Fields with one value, each with a bit of its own: where two come, two readers may take different
+ * ones. */
+const SINGLE: ReadonlyMap<string, number> = new Map(
+  [
+    ...['authorization', 'content-type', 'cookie', 'from', 'if-modified-since'],
+    ...['if-unmodified-since', 'max-forwards', 'origin', 'range', 'referer', 'user-agent'],
+  ].map((name, i) => [name, 1 << i]),
+);
 
 /** What some servers believe over the request line or the connection, and others do not. */
 const CONTRADICTING: ReadonlyMap<string, string> = new Map([
@@ -69,7 +72,7 @@ export function parseHead(
   let drop: readonly string[] | undefined;
   let bodyBytes: number | undefined = 0;
   let expectsContinue = false;
-  let once: Set<string> | undefined;
+  let seen = 0;
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = (rawHeaders[i] as string).toLowerCase();
     const value = rawHeaders[i + 1] as string;
@@ -104,11 +107,9 @@ export function parseHead(
       default: {
         const why = CONTRADICTING.get(name);
         if (why !== undefined) return refused(400, `the field \`${name}\`: ${why}`);
-        if (SINGLE.has(name)) {
-          if (once?.has(name)) return refused(400, `more than one field \`${name}\``);
-          once ??= new Set();
-          once.add(name);
-        }
+        const bit = SINGLE.get(name) ?? 0;
+        if ((seen & bit) !== 0) return refused(400, `more than one field \`${name}\``);
+        seen |= bit;
         if (!isHopByHop(name)) headers.push([name, value]);
       }
     }

@@ -50,6 +50,26 @@ verifies('policy.explain', 'what nothing permits comes with the flag that would'
   ]);
 });
 
+verifies(
+  'policy.explain',
+  'a tunnel is permitted by the entry that names its host and port',
+  () => {
+    const url = 'tcp://db.example:5432';
+    const tunnel = (text: string, allow: readonly string[] = []) =>
+      explain(engine, BUNDLE, { method: 'CONNECT', url: text, allow });
+    expect(tunnel(url, [url])).toMatchObject({ kind: 'tunnel', verdict: { kind: 'permit' } });
+    const denied = tunnel('tls://Pinned.example', [url, 'pinned.example']);
+    expect(denied.verdict).toMatchObject({
+      code: 'policy.no-permit',
+      reason: expect.stringContaining('`tunnel.tls` on `pinned.example`'),
+    });
+    expect(denied.remedy).toBe('--allow tls://pinned.example:443');
+    expect(() => tunnel('tcp://db.example')).toThrow(/has no port/);
+    expect(() => tunnel('https://db.example')).toThrow(/no call is `CONNECT https:`/);
+    expect(() => get(url)).toThrow(/no call is `GET tcp:`/);
+  },
+);
+
 verifies('policy.explain', 'a grant that counts for nothing now is noted', () => {
   const text = CONFIG.replace(
     '"allow"',
