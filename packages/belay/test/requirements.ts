@@ -225,6 +225,10 @@ export const requirements = {
   'guard.sigstop': {
     behaviour: 'with the daemon stopped the agents freeze within 700 ms, and thaw with it',
   },
+  'guard.ended-frozen': {
+    behaviour:
+      'a run that ends at the moment in which it is frozen has ended, and its launcher says so',
+  },
   'guard.daemon-killed': {
     behaviour: 'with the daemon dead the run is cut and frozen for good, and the launcher says so',
   },

@@ -90,11 +90,13 @@ export async function openLink(
   }
 
   const kill = async (): Promise<void> => {
-    // The cgroup also holds what waits for the first process, to pass on its status: with that one
-    // ending, the kernel has ended all of the sandbox, and nothing is left to kill.
     if (processStart(child) === started[2] && !isExiting(child)) {
       if (cgroup !== null) write(join(cgroup, 'cgroup.kill'), '1');
       signal(child);
+    } else if (cgroup !== null) {
+      // With the first process ending, the kernel has ended all of the sandbox. The cgroup also holds
+      // what waits for it, to pass on its status, and may be frozen.
+      write(join(cgroup, 'cgroup.freeze'), '0');
     }
     const late = new AbortController();
     const inTime = await Promise.race([

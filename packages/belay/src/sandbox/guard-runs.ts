@@ -206,8 +206,11 @@ export class GuardedRuns implements AsyncDisposable {
   #ended(run: GuardedRun): void {
     run.ended = true;
     this.#runs.delete(run.registration.run);
-    // The inner guard may have been ended by another than the sandbox's end.
-    run.link.kill().catch(() => {});
+    // The inner guard may have been ended by another than the sandbox's end; and a freeze that was
+    // under way may still come.
+    const kill = (): Promise<void> => run.link.kill().catch(() => {});
+    void kill();
+    void run.work.then(kill);
     run.tell?.({ ended: true });
     if (run.abandoned) this.#onAbandoned();
   }

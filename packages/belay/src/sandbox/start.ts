@@ -306,7 +306,11 @@ function standing({ spec, bridge, agent, covered, inside, cleanUp }: Standing): 
     }
     if (reason === 'killed') return { status: SIGKILL_STATUS, ran: opened, reason, ...also };
     if (opened && reported) return { status, ran: true, reason: 'exited', ...also };
-    if (status > 128) return { status, ran: opened, reason: 'killed', ...also };
+    // Nothing reported how the command ended: somebody else ended the sandbox.
+    if (opened || status > 128) {
+      const signalled = status > 128 ? status : SIGKILL_STATUS;
+      return { status: signalled, ran: opened, reason: 'killed', ...also };
+    }
     const { message } = hostFailure('the sandbox ended before its command', said);
     return { status: SETUP_FAILED, ran: false, reason: 'setup', message };
   };

@@ -1,13 +1,13 @@
 // The daemon and its guard from outside: one daemon for all runs of a home, and no free agent when
 // either of the two is frozen or dead. Signals are sent by pid to processes that the test started.
 
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { verifies } from '../verifies.ts';
-import { bridgeOf, guardOf, processesBelow, startBeating } from './beats.ts';
+import { bridgeOf, guardOf, processesBelow, processesWith, startBeating } from './beats.ts';
 import { denials, eventually, isAlive, openPlace, type Place } from './place.ts';
 import { startUpstream, type Upstream } from './upstreams.ts';
 
@@ -64,6 +64,54 @@ verifies(
   },
   { timeoutMs: 40_000 },
 );
+
+verifies(
+  'guard.ended-frozen',
+  'a sandbox whose first process ends while it is frozen is no run that hangs',
+  async () => {
+    await using place = await openPlace();
+    const agent = await startBeating(place);
+    const { pid } = await place.status();
+    process.kill(pid, 'SIGSTOP');
+    try {
+      await eventually('the freeze', () => agent.stderr().includes('is frozen') || undefined);
+      process.kill(firstOf(place, agent.child.pid as number), 'SIGKILL');
+      // Its record waits for the daemon; what the agent was is gone before.
+      await eventually(
+        'the launcher alone',
+        () => {
+          return processesWith(place.workdir).join() === `${agent.child.pid}` || undefined;
+        },
+        5_000,
+      );
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
+    expect((await agent.ended).status, agent.stderr()).toBe(137);
+  },
+  { timeoutMs: 40_000 },
+);
+
+/** The first process of a launcher's sandbox: the only child of the launcher's child that makes it. */
+function firstOf({ workdir }: Place, launcher: number): number {
+  const parents = new Map<number, number>();
+  for (const name of readdirSync('/proc').filter((one) => /^\d+$/.test(one))) {
+    try {
+      const parent = /^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${name}/status`, 'utf8'))?.[1];
+      parents.set(Number(name), Number(parent));
+    } catch {
+      // It ended.
+    }
+  }
+  const agent = processesWith(workdir).filter((pid) => pid !== launcher);
+  let at = agent.at(-1) as number;
+  for (let up = 0; up < 10; up++) {
+    const parent = parents.get(at) as number;
+    if (parents.get(parent) === launcher) return at;
+    at = parent;
+  }
+  throw new Error('no sandbox of this launcher');
+}
 
 verifies(
   'guard.daemon-killed',
@@ -257,6 +305,7 @@ verifies(
     process.kill(pid, 'SIGKILL');
     await eventually('end of the daemon', () => !isAlive(pid) || undefined);
     const run = runs[0]?.run as string;
+    // Nothing is left to kill when the agent heard of the reset before it was frozen.
     await place.session.belay(['kill', run]);
     await first.catch(() => {}); // the probe of a killed run says nothing
 
