@@ -83,6 +83,9 @@ export const requirements = {
   'vault.places': {
     behaviour: 'a credential is injected as a header, a key of the query or a password of Basic',
   },
+  'vault.body-schema': {
+    behaviour: 'a credential that is bound to a schema of the body is used with no other body',
+  },
   'vault.exec': {
     behaviour: 'a credential helper is asked outside, once, and its failure is one clear line',
   },
@@ -93,6 +96,9 @@ export const requirements = {
   'policy.allow': { behaviour: '`--allow HOST` and `--allow PRESET` permit exactly that' },
   'policy.cache': { behaviour: 'a cached decision equals an uncached one' },
   'policy.hold': { behaviour: 'a call that only an @approval policy permits is held, so denied' },
+  'policy.suggest': {
+    behaviour: '`belay policy suggest --from RUN` prints the least that would have let it pass',
+  },
   'policy.explain': { behaviour: '`belay policy explain` names the deciding policy' },
   'policy.test': { behaviour: '`belay policy test` runs cases and fails on a surprise' },
   'config.errors': { behaviour: 'a broken or unknown key is refused with file, line and hint' },

@@ -1,15 +1,19 @@
-// belay policy: check the configuration, test it against cases, explain one call.
+// belay policy: check the configuration, test it against cases, explain one call, suggest a grant.
 
 import type { Command } from 'commander';
 import { parseBundle } from '../config/bundle.ts';
 import { loadBundle, readPolicyTests } from '../config/load.ts';
 import { problemLine } from '../config/problem.ts';
+import { entriesOf } from '../control/entries.ts';
+import { findHome } from '../control/home.ts';
 import { BelayError } from '../core/errors.ts';
 import { EXIT } from '../core/exit.ts';
+import { hostPort, printable } from '../core/target.ts';
 import { testPolicies } from '../policy/cases.ts';
 import { checkPolicies } from '../policy/check.ts';
 import { loadEngine } from '../policy/engine.ts';
 import { explain } from '../policy/explain.ts';
+import { suggest } from '../policy/suggest.ts';
 import { printJson } from './output.ts';
 
 interface Shared {
@@ -18,7 +22,9 @@ interface Shared {
 }
 
 export function register(program: Command): void {
-  const policy = program.command('policy').description('check, test and explain what is permitted');
+  const policy = program
+    .command('policy')
+    .description('check, test, explain and suggest what is permitted');
 
   policy
     .command('check')
@@ -63,6 +69,26 @@ export function register(program: Command): void {
         );
       }
       if (failures.length > 0) process.exitCode = EXIT.failed;
+    });
+
+  policy
+    .command('suggest')
+    .description('the least that would have let a run do what it tried')
+    .requiredOption('--from <run>', 'a run in the ledger')
+    .option('--json', 'as JSON')
+    .action(async ({ from, json }: { from: string; json?: boolean }) => {
+      const suggestion = await suggest(from, entriesOf(findHome(process.env), { run: from }));
+      if (json) return printJson('policy.suggest', { ...suggestion });
+      const { agent, environment, allow, calls, byPolicies, refused } = suggestion;
+      process.stderr.write(`belay: ${from} of ${agent} in ${environment}: ${calls} calls\n`);
+      process.stdout.write(`"allow": ${JSON.stringify(allow)}\n`);
+      if (byPolicies > 0) {
+        process.stderr.write(`belay: ${byPolicies} calls were permitted by policy files alone\n`);
+      }
+      for (const { method, host, port, code, reason, count } of refused) {
+        const what = printable(`${method} ${hostPort({ host, port })}: ${code}, ${reason}`);
+        process.stderr.write(`belay: no entry allows ${what} (${count})\n`);
+      }
     });
 
   policy

@@ -2,6 +2,7 @@
 // times turned into numbers, every name that is used declared, nothing declared twice. Reports all
 // problems, not the first.
 
+import { z } from 'zod';
 import { reasonOf } from '../core/errors.ts';
 import { type Host, isAddress, parseHost, printable } from '../core/target.ts';
 import { type AllowEntry, parseAllow } from './allow.ts';
@@ -241,6 +242,7 @@ function buildCredential(
     paths: raw.paths,
     allowsPath: anyPath(raw.paths),
     place: buildPlace(report, path, raw),
+    ...buildBody(report, path, raw),
     ...(raw.variable === undefined ? {} : { variable: raw.variable }),
   };
 }
@@ -275,6 +277,28 @@ function buildPlace(report: Report, path: Path, raw: RawCredential): CredentialP
     report([...path, 'format'], '`format` must hold `{}` exactly once', 'write it as `Bearer {}`');
   }
   return { kind: 'header', name, format: raw.format };
+}
+
+function buildBody(
+  report: Report,
+  path: Path,
+  { body }: RawCredential,
+): Pick<CredentialConfig, 'bodyFault'> {
+  if (body === undefined) return {};
+  try {
+    const schema = z.fromJSONSchema(body);
+    return {
+      bodyFault(value) {
+        const issue = schema.safeParse(value).error?.issues[0];
+        return (
+          issue && [issue.path.join('.'), issue.message].filter((one) => one !== '').join(': ')
+        );
+      },
+    };
+  } catch (error) {
+    report([...path, 'body'], `is no schema that can be checked: ${reasonOf(error)}`);
+    return {};
+  }
 }
 
 function parseSource(text: string): SecretSource | undefined {

@@ -61,6 +61,8 @@ export interface CredentialConfig {
   readonly paths: readonly string[];
   readonly allowsPath: (path: string) => boolean;
   readonly place: CredentialPlace;
+  /** Why a body is none that the credential may be used with; absent: any body. */
+  readonly bodyFault?: (body: unknown) => string | undefined;
   readonly variable?: string;
 }
 

@@ -91,6 +91,76 @@ const npmRead: Preset = {
   ],
 };
 
+const pypiRead: Preset = {
+  name: 'pypi-read',
+  description: 'the index and the files of PyPI, as pip and uv ask for them',
+  routes: [
+    {
+      host: 'pypi.org',
+      methods: READ,
+      paths: ['/simple/', '/simple/*/', '/pypi/*/json', '/pypi/*/*/json'],
+      effect: 'read',
+      reason: 'read of the PyPI index',
+    },
+    {
+      host: 'files.pythonhosted.org',
+      methods: READ,
+      paths: ['/packages/**'],
+      effect: 'read',
+      reason: 'file of a Python package',
+    },
+  ],
+};
+
+const cratesRead: Preset = {
+  name: 'crates-read',
+  description: 'the index and the files of crates.io, as cargo asks for them',
+  routes: [
+    {
+      host: 'index.crates.io',
+      methods: READ,
+      paths: ['/**'],
+      effect: 'read',
+      reason: 'read of the index of crates.io',
+    },
+    {
+      host: 'static.crates.io',
+      methods: READ,
+      paths: ['/crates/**'],
+      effect: 'read',
+      reason: 'file of a crate',
+    },
+    {
+      host: 'crates.io',
+      methods: READ,
+      paths: ['/api/v1/crates/*', '/api/v1/crates/*/*/download'],
+      effect: 'read',
+      reason: 'read of crates.io',
+    },
+  ],
+};
+
+const debianRead: Preset = {
+  name: 'debian-read',
+  description: 'the archive of Debian over https, as apt asks for it',
+  routes: [
+    {
+      host: 'deb.debian.org',
+      methods: READ,
+      paths: ['/debian/**', '/debian-security/**'],
+      effect: 'read',
+      reason: 'read of the archive of Debian',
+    },
+    {
+      host: 'security.debian.org',
+      methods: READ,
+      paths: ['/debian-security/**'],
+      effect: 'read',
+      reason: 'read of the archive of Debian',
+    },
+  ],
+};
+
 const githubRead: Preset = {
   name: 'github-read',
   description: 'the GitHub API, raw files, archives, and git clone and fetch',
@@ -196,6 +266,9 @@ export const PRESETS: readonly Preset[] = [
   modelOpenai,
   modelGoogle,
   npmRead,
+  pypiRead,
+  cratesRead,
+  debianRead,
   githubRead,
 ];
 

@@ -62,6 +62,10 @@ const credential = z.strictObject({
   format: z.string().default('{}').describe('of the header; {} is the value: "Bearer {}"'),
   query: z.string().optional().describe('instead of a header: the key of the query that holds it'),
   basic: z.string().optional().describe('instead: the user whose password it is (Basic)'),
+  body: z
+    .record(z.string(), z.unknown())
+    .optional()
+    .describe('a JSON Schema: with another body, JSON or form, the call is denied'),
   variable: z
     .string()
     .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'is not the name of a variable')

@@ -63,7 +63,7 @@ export function createMonitor(parts: MonitorParts): Monitor {
     if (verdict.kind === 'deny') return refuse(call, run, classified, verdict);
     if (verdict.kind === 'hold') return refuse(call, run, classified, held(call, verdict));
     // INVARIANT: I5: not even a placeholder goes where its credential does not belong.
-    const stray = run.vault.misplaced(call, classified.kind);
+    const stray = run.vault.refusal(call, classified.kind, run.grant.environment);
     if (stray !== undefined) return refuse(call, run, classified, misplaced(stray));
     if (inert(run.grant.mode, classified)) return refuse(call, run, classified, inShadow(run));
     // 5 reserve: an upper bound in every scope, or nothing.

@@ -42,7 +42,8 @@ export function classify(
   return { ...plain, kind };
 }
 
-function byMethod({ method }: CallFacts): Omit<Classification, 'kind'> {
+/** What a method says by itself. */
+export function byMethod({ method }: Pick<CallFacts, 'method'>): Omit<Classification, 'kind'> {
   const reasons = [`method ${method}`];
   switch (method) {
     case 'GET':

@@ -71,8 +71,10 @@ export function explainWith(policy: Policy, config: Config, event: ExplainEvent)
       ...(approval === undefined ? {} : { approval }),
     }));
   const { target, method, path } = call;
-  const remedy =
-    verdict.kind === 'deny' ? remedyFor({ code: verdict.code, method, path, ...target }) : null;
+  const { effect } = classified;
+  const queryKeys = [...new URLSearchParams(call.query).keys()];
+  const head = { method, path, queryKeys, effect, ...target };
+  const remedy = verdict.kind === 'deny' ? remedyFor({ ...head, code: verdict.code }) : null;
   return {
     agent,
     environment,

@@ -1,33 +1,55 @@
-// The flag that would have allowed a denied call: the narrowest that there is, or none when no flag
-// can help.
+// Which entry of a grant would allow a call: the narrowest that there is.
 
 import { parseAllow } from '../config/allow.ts';
 import { PRESETS } from '../config/presets.ts';
+import type { EffectClass } from '../core/call.ts';
 import { type Host, hostPort, type Scheme } from '../core/target.ts';
 import type { DenyCode } from '../core/verdict.ts';
+import { byMethod } from './classify.ts';
 import { routeTable } from './routes.ts';
 
-/** What a denial in the ledger says of its call; the query's values are not in it. */
-export interface DeniedHead {
-  readonly code: DenyCode;
+/** What the ledger says of a call; the query's values are not in it. */
+export interface AskedHead {
   readonly method: string;
   readonly scheme: Scheme;
   readonly host: string;
   readonly port: number;
   readonly path: string;
+  readonly queryKeys?: readonly string[];
+  readonly effect: EffectClass;
 }
 
 const routes = routeTable(PRESETS);
 
-/** `--allow npm-read`, `--allow api.github.com`, `--allow example.com:8443`, or null. */
-export function remedyFor(head: DeniedHead): string | null {
-  if (head.code !== 'policy.no-permit') return null;
+/** `npm-read`, `api.github.com`, `example.com:8443`, `tcp://db.example:5432`. */
+export function entryFor(head: AskedHead): string {
   const { method, path, scheme, port } = head;
-  if (scheme === 'tls' || scheme === 'tcp') return `--allow ${scheme}://${hostPort(head)}`;
+  if (scheme === 'tls' || scheme === 'tcp') return `${scheme}://${hostPort(head)}`;
   const host = head.host as Host;
-  const [route] = routes({ method, path, query: '', target: { scheme, host, port } });
-  if (route !== undefined) return `--allow ${route.preset}`;
+  const asked = { method, path, query: queryOf(head), target: { scheme, host, port } };
+  // A call that was classed worse than its method says is permitted by no route.
+  const plain = byMethod(head).effect === head.effect;
+  const found = routes(asked).find(({ route }) => plain || route.effect === head.effect);
+  if (found !== undefined) return found.preset;
   const usual = port === 443 || port === 80;
-  const bare = usual && parseAllow(head.host, '').kind === 'host';
-  return `--allow ${bare ? head.host : hostPort(head)}`;
+  return usual && parseAllow(head.host, '').kind === 'host' ? head.host : hostPort(head);
+}
+
+/** The flag with that entry, or null when no flag can help. */
+export function remedyFor({
+  code,
+  ...head
+}: AskedHead & { readonly code: DenyCode }): string | null {
+  return code === 'policy.no-permit' ? `--allow ${entryFor(head)}` : null;
+}
+
+/** With the values that presets ask for: which they were is not known. */
+function queryOf({ host, queryKeys = [] }: AskedHead): string {
+  const wanted = PRESETS.flatMap((preset) => preset.routes)
+    .filter((route) => route.host === host)
+    .flatMap((route) => Object.entries(route.query ?? {}));
+  return wanted
+    .filter(([key]) => queryKeys.includes(key))
+    .map(([key, value]) => `${key}=${value}`)
+    .join('&');
 }

@@ -6,6 +6,7 @@
 import type { CredentialPlace } from '../config/config.ts';
 import type { Call, CallKind, Headers } from '../core/call.ts';
 import { type Host, hostPort } from '../core/target.ts';
+import { bodyValue } from './body.ts';
 
 export interface CredentialSpec {
   readonly name: string;
@@ -18,6 +19,8 @@ export interface CredentialSpec {
   /** Matches a normalised path. */
   readonly allowsPath: (path: string) => boolean;
   readonly place: CredentialPlace;
+  /** Why a body is none that it may be used with; absent: any body. */
+  readonly bodyFault?: (body: unknown) => string | undefined;
   /** The variable that holds the placeholder inside the sandbox. */
   readonly variable?: string;
 }
@@ -29,10 +32,11 @@ export interface Vault {
   /** The headers and the query to send, and the names of the credentials that were put in. */
   inject(call: Call, environment: string): Injected;
   /**
-   * Why a call may not pass: a placeholder is in it that belongs elsewhere. A streamed body is not
-   * searched, nor what a model is told: an agent that lists its variables tells it of them.
+   * Why a call may not pass: a placeholder is in it that belongs elsewhere, or its body is none that
+   * its credential may be used with. A streamed body is not searched for placeholders, nor what a
+   * model is told: an agent that lists its variables tells it of them.
    */
-  misplaced(call: Call, kind: CallKind): string | undefined;
+  refusal(call: Call, kind: CallKind, environment: string): string | undefined;
   /** Forgets every value. */
   clear(): void;
 }
@@ -59,6 +63,16 @@ export function createVault(
     value,
     placeholder: placeholderOf(spec.name),
   }));
+  const boundTo = (call: Call, environment: string): readonly Held[] =>
+    held.filter(
+      (credential) =>
+        credential.environment === environment &&
+        credential.host === call.target.host &&
+        credential.port === call.target.port &&
+        call.target.scheme === 'https' &&
+        credential.methods.includes(call.method) &&
+        credential.allowsPath(call.path),
+    );
   return {
     placeholders() {
       const variables: Record<string, string> = {};
@@ -68,15 +82,7 @@ export function createVault(
       return variables;
     },
     inject(call, environment) {
-      const bound = held.filter(
-        (credential) =>
-          credential.environment === environment &&
-          credential.host === call.target.host &&
-          credential.port === call.target.port &&
-          call.target.scheme === 'https' &&
-          credential.methods.includes(call.method) &&
-          credential.allowsPath(call.path),
-      );
+      const bound = boundTo(call, environment);
       if (bound.length === 0) return { headers: call.headers, query: call.query, names: NONE };
       const replaced = new Set(bound.map(({ place }) => fieldOf(place)));
       const headers = call.headers.filter(([name]) => !replaced.has(name));
@@ -87,7 +93,7 @@ export function createVault(
       }
       return { headers, query, names: bound.map(({ name }) => name) };
     },
-    misplaced(call, kind) {
+    refusal(call, kind, environment) {
       for (const [where, text] of placesIn(call)) {
         if (kind === 'llm' && where === BODY) continue;
         for (const [found] of text.matchAll(PLACEHOLDER)) {
@@ -101,6 +107,12 @@ export function createVault(
             return `the placeholder of \`${owner.name}\`, whose place is ${placeName(owner.place)}, in ${where}`;
           }
         }
+      }
+      for (const { name, bodyFault } of boundTo(call, environment)) {
+        if (bodyFault === undefined) continue;
+        const body = bodyValue(call);
+        const why = body.kind === 'unread' ? body.why : bodyFault(body.value);
+        if (why !== undefined) return `the body is none for the credential \`${name}\`: ${why}`;
       }
       return undefined;
     },

@@ -13,6 +13,17 @@ const BASIC = 'basic-secret-1';
 const AGENTS = { one: 'staging', two: 'production' } as const;
 type Agent = keyof typeof AGENTS;
 
+/** Refunds of up to $50, in cents. */
+const REFUND = {
+  type: 'object',
+  properties: {
+    charge: { type: 'string' },
+    amount: { type: 'integer', minimum: 1, maximum: 5000 },
+  },
+  required: ['charge', 'amount'],
+  additionalProperties: false,
+};
+
 /** The probe puts the variable in. */
 const VARIABLE = '$'.concat('{KEY}');
 const OWN = `Bearer ${VARIABLE}`;
@@ -68,6 +79,10 @@ function configure(basicFrom: string): void {
       's-api': bearer('staging', 'env:S_KEY'),
       'p-api': bearer('production', 'env:P_KEY'),
       query: { ...other, from: 'env:Q_KEY', paths: ['/q/**'], query: 'api_key', variable: 'Q' },
+      pay: {
+        ...{ from: 'env:S_KEY', environment: 'staging', host: 'api.example', methods: ['POST'] },
+        ...{ paths: ['/refunds'], header: 'x-pay-key', body: REFUND },
+      },
       basic: { ...other, from: basicFrom, paths: ['/b/**'], basic: 'bot', variable: 'B' },
     },
     upstreams: Object.fromEntries(upstreams),
@@ -197,6 +212,53 @@ verifies(
     ]);
     const entries = JSON.stringify(await place.entries(run.summary?.run));
     for (const secret of [env.Q_KEY, key, BASIC]) expect(entries).not.toContain(secret);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'vault.body-schema',
+  'refunds of up to $50 are paid, and nothing else that could be read as one',
+  async () => {
+    const json = { 'content-type': 'application/json' };
+    const form = { 'content-type': 'application/x-www-form-urlencoded; charset=utf-8' };
+    const post = (headers: object, body: string): Attempt => [
+      'request',
+      'https://api.example/refunds',
+      { method: 'POST', headers, body },
+    ];
+    const good = [
+      post(json, '{ "charge": "c1", "amount": 5000 }'),
+      post(form, 'charge=c2&amount=49'),
+    ];
+    const bad: readonly (readonly [Attempt, string])[] = [
+      [post(json, '{"charge":"c","amount":5001}'), 'amount: '],
+      [post(json, '{"charge":"c","amount":49.5}'), 'amount: '],
+      [post(json, '{"charge":"c","amount":"49"}'), 'amount: '],
+      [post(json, '{"charge":"c"}'), 'amount: '],
+      [post(json, '{"charge":"c","amount":1,"amount":9999}'), 'a key comes twice'],
+      [post(json, '{"charge":"c","amount":1,"to":"me"}'), 'credential `pay`: '],
+      [post(json, '[{"charge":"c","amount":1}]'), 'credential `pay`: '],
+      [post(json, '{"charge":"c","amount":1} {}'), 'it is not JSON'],
+      [post({}, '{"charge":"c","amount":1}'), 'neither JSON nor a form'],
+      [post({ ...json, 'content-encoding': 'gzip' }, '{"charge":"c","amount":1}'), 'it is encoded'],
+      [post(form, 'charge=c&amount=5001'), 'amount: '],
+      [post(form, 'charge=c&amount=1&amount=9999'), 'a field comes twice'],
+      [post(form, 'charge=c&amount=%2B1'), 'amount: '],
+      [post(form, 'charge=c&amount=1e2'), 'amount: '],
+      [post(json, ' '.repeat(1_100_000)), 'it is over 1 MiB'],
+      [['request', 'https://api.example/refunds', { method: 'POST' }], 'there is none'],
+    ];
+    const { one, two } = await both(() => [...good, ...bad.map(([attempt]) => attempt)]);
+    const status = one.results.map(({ value }) => value.status);
+    expect(status).toEqual([...good.map(() => 200), ...bad.map(() => 403)]);
+    const refused = denials(await place.entries(one.run.summary?.run));
+    expect(refused.map(({ code }) => code)).toEqual(bad.map(() => 'credential.misplaced'));
+    for (const [i, [, why]] of bad.entries()) expect(refused[i]?.reason).toContain(why);
+    const paid = upstream.arrivals.filter(({ headers }) => headers['x-pay-key'] === env.S_KEY);
+    expect(paid).toHaveLength(good.length);
+    // The other environment has no such credential: it may ask what it likes, with nothing in hand.
+    expect(two.results.map(({ value }) => value.status)).toEqual([...good, ...bad].map(() => 200));
   },
   { timeoutMs: 60_000 },
 );

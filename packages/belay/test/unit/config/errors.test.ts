@@ -134,6 +134,12 @@ const ROWS: readonly Row[] = [
     hint: /`query`/,
   },
   {
+    from: '"header": "x-api-key"',
+    to: '"header": "x-api-key", "body": { "if": {} }',
+    at: '23:38',
+    says: /no schema that can be checked/,
+  },
+  {
     from: '"api.anthropic.com"',
     to: '"api.anthropic.com:0"',
     at: '20:15',

@@ -203,6 +203,19 @@ const PRESET_ROWS: readonly Row[] = [
   row('deny', 'model:anthropic', 'POST', 'https://api.anthropic.com/v1/files'),
   row('deny', 'model:anthropic', 'POST', 'https://api.anthropic.com/api/event_logging/v2/batch'),
   row('deny', 'model:anthropic', 'POST', 'https://evil.example/v1/messages'),
+  row('permit', 'pypi-read', 'GET', 'https://pypi.org/simple/requests/'),
+  row('permit', 'pypi-read', 'GET', 'https://pypi.org/pypi/requests/2.32.0/json'),
+  row('permit', 'pypi-read', 'GET', 'https://files.pythonhosted.org/packages/a/b/c-1.0.whl'),
+  row('deny', 'pypi-read', 'POST', 'https://upload.pypi.org/legacy/'),
+  row('deny', 'pypi-read', 'GET', 'https://pypi.org/manage/account/'),
+  row('permit', 'crates-read', 'GET', 'https://index.crates.io/se/rd/serde'),
+  row('permit', 'crates-read', 'GET', 'https://static.crates.io/crates/serde/serde-1.0.0.crate'),
+  row('permit', 'crates-read', 'GET', 'https://crates.io/api/v1/crates/serde/1.0.0/download'),
+  row('deny', 'crates-read', 'PUT', 'https://crates.io/api/v1/crates/new'),
+  row('deny', 'crates-read', 'GET', 'https://crates.io/api/v1/me/tokens'),
+  row('permit', 'debian-read', 'GET', 'https://deb.debian.org/debian/dists/bookworm/InRelease'),
+  row('permit', 'debian-read', 'GET', 'https://security.debian.org/debian-security/dists/x'),
+  row('deny', 'debian-read', 'GET', 'https://deb.debian.org/other/x'),
 ];
 
 for (const { kind: expected, allow, method, url } of PRESET_ROWS) {
@@ -285,7 +298,8 @@ verifies('policy.allow', 'the remedy of a denial permits exactly that call', () 
   ]) {
     const call = callTo(url);
     const { method, path, target } = call;
-    const remedy = remedyFor({ code: 'policy.no-permit', method, path, ...target });
+    const { effect } = judge([]).classify(call);
+    const remedy = remedyFor({ code: 'policy.no-permit', method, path, effect, ...target });
     expect(kind(call, [String(remedy).replace('--allow ', '')]), String(remedy)).toBe('permit');
   }
   const head = {
@@ -294,8 +308,13 @@ verifies('policy.allow', 'the remedy of a denial permits exactly that call', () 
     scheme: 'https',
     host: 'registry.npmjs.org',
     port: 443,
+    effect: 'read',
   } as const;
   expect(remedyFor({ ...head, code: 'policy.no-permit' })).toBe('--allow npm-read');
+  // A WebSocket is no read, whatever its method.
+  expect(remedyFor({ ...head, effect: 'write', code: 'policy.no-permit' })).toBe(
+    '--allow registry.npmjs.org',
+  );
   expect(remedyFor({ ...head, code: 'policy.forbid' })).toBeNull();
   expect(remedyFor({ ...head, code: 'budget.calls' })).toBeNull();
 });

@@ -1,0 +1,66 @@
+// The body of a call as one value, for a credential that is bound to what is asked with it. What two
+// readers could take for two values is none: a key that comes twice, text that is not UTF-8, a coding
+// on top, a type that is not said. What is checked is what is sent, byte for byte.
+
+import { visit } from 'jsonc-parser';
+import type { Call } from '../core/call.ts';
+
+export type BodyValue =
+  | { readonly kind: 'value'; readonly value: unknown }
+  | { readonly kind: 'unread'; readonly why: string };
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+/** What every reader takes for the same number. */
+const PLAIN_INTEGER = /^(?:0|-?[1-9]\d{0,14})$/;
+
+/** JSON, or a form, whose fields are strings and plain integers. */
+export function bodyValue({ headers, body }: Call): BodyValue {
+  const field = (wanted: string) => headers.find(([name]) => name === wanted)?.[1];
+  if (body.kind === 'streamed') return unread('it is over 1 MiB');
+  if (body.kind === 'none') return unread('there is none');
+  if (field('content-encoding') !== undefined) return unread('it is encoded');
+  let text: string;
+  try {
+    text = UTF8.decode(body.bytes);
+  } catch {
+    return unread('it is not UTF-8');
+  }
+  const type = (field('content-type') ?? '').toLowerCase().replace(/; *charset=("?)utf-8\1$/, '');
+  if (type === 'application/json') return json(text);
+  if (type === 'application/x-www-form-urlencoded') return form(text);
+  return unread('it is neither JSON nor a form');
+}
+
+function json(text: string): BodyValue {
+  const open: Set<string>[] = [];
+  let why: string | undefined;
+  try {
+    const value: unknown = JSON.parse(text);
+    visit(text, {
+      onObjectBegin: () => void open.push(new Set()),
+      onObjectEnd: () => void open.pop(),
+      onObjectProperty(name) {
+        const names = open.at(-1);
+        if (names?.has(name)) why = 'a key comes twice';
+        names?.add(name);
+      },
+    });
+    return why === undefined ? { kind: 'value', value } : unread(why);
+  } catch {
+    return unread('it is not JSON');
+  }
+}
+
+function form(text: string): BodyValue {
+  if (!/^[!-~]*$/.test(text)) return unread('it is not a form');
+  const fields = new Map<string, string | number>();
+  for (const [name, value] of new URLSearchParams(text)) {
+    if (fields.has(name)) return unread('a field comes twice');
+    fields.set(name, PLAIN_INTEGER.test(value) ? Number(value) : value);
+  }
+  return { kind: 'value', value: Object.fromEntries(fields) };
+}
+
+function unread(why: string): BodyValue {
+  return { kind: 'unread', why };
+}
