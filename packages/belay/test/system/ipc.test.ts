@@ -45,10 +45,12 @@ $kept > 0 or die $!; syscall(${NR.keyctl}, 5, $kept, 0x3f3f0000);
 print join(' ', unpack('Q', pack 'p', $memory), fileno $held, $id), "\\n";
 <STDIN>; shmctl($id, 0, 0); syscall(${NR.keyctl}, 9, $kept, -4);`;
 
-// Every descriptor, the one that lists them aside, and what 9 reads.
+// Node passes on no descriptor that it was started with up to the first gap after 15, and all beyond.
+const HIGH = 40;
+// Every descriptor, the one that lists them aside, and what this one reads.
 const DESCRIPTORS = `opendir my $all, '/proc/self/fd';
 print join(' ', sort { $a <=> $b } grep { /\\d/ && $_ != fileno $all } readdir $all), "\\n";
-my $nine; print open($nine, '<&=', 9) ? scalar <$nine> : 'none', "\\n";`;
+my $opened; print open($opened, '<&=', ${HIGH}) ? scalar <$opened> : 'none', "\\n";`;
 
 const CREDENTIALS = [
   ...['.ssh/id_ed25519', '.aws/credentials', '.netrc', '.npmrc', '.git-credentials'],
@@ -234,16 +236,16 @@ verifies(
   'fd.inherited',
   'no descriptor of the launcher reaches the agent but its three',
   async () => {
-    const secret = folder.put('nine.txt', TOKEN.file);
+    const secret = folder.put('open.txt', TOKEN.file);
     const program = place.put('descriptors.pl', DESCRIPTORS);
     chmodSync(secret, 0o644);
-    const withNine = ['sh', '-c', `exec "$@" 9< '${secret}'`, 'nine'];
+    const withHigh = ['bash', '-c', `exec "$@" ${HIGH}< '${secret}'`, 'high'];
     const agent = ['perl', program];
-    const control = await place.outside([...withNine, ...agent]);
-    expect(control.stdout).toMatch(new RegExp(`^0 1 2 .*\\b9\\b.*\n${TOKEN.file}\n$`));
+    const control = await place.outside([...withHigh, ...agent]);
+    expect(control.stdout).toMatch(new RegExp(`^0 1 2 .*\\b${HIGH}\\b.*\n${TOKEN.file}\n$`));
     const { launcher } = place.session;
     const run = [NODE, launcher, 'run', '--', ...agent];
-    const contained = await place.session.exec([...withNine, ...run]);
+    const contained = await place.session.exec([...withHigh, ...run]);
     expect(contained.stdout, contained.stderr).toBe('0 1 2\nnone\n');
   },
   { timeoutMs: 30_000 },
