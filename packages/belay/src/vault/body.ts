@@ -1,6 +1,6 @@
 // The body of a call as one value, for a credential that is bound to what is asked with it. What two
-// readers could take for two values is none: a key that comes twice, text that is not UTF-8, a coding
-// on top, a type that is not said. What is checked is what is sent, byte for byte.
+// readers could take for two values is none: a key that comes twice (some readers do not tell cases
+// apart), text that is not UTF-8, a coding on top, a type that is not said. What is checked is what is sent, byte for byte.
 
 import { visit } from 'jsonc-parser';
 import type { Call } from '../core/call.ts';
@@ -41,8 +41,9 @@ function json(text: string): BodyValue {
       onObjectEnd: () => void open.pop(),
       onObjectProperty(name) {
         const names = open.at(-1);
-        if (names?.has(name)) why = 'a key comes twice';
-        names?.add(name);
+        const folded = fold(name);
+        if (names?.has(folded)) why = 'a key comes twice';
+        names?.add(folded);
       },
     });
     return why === undefined ? { kind: 'value', value } : unread(why);
@@ -53,12 +54,19 @@ function json(text: string): BodyValue {
 
 function form(text: string): BodyValue {
   if (!/^[!-~]*$/.test(text)) return unread('it is not a form');
-  const fields = new Map<string, string | number>();
+  const names = new Set<string>();
+  const fields: [name: string, value: string | number][] = [];
   for (const [name, value] of new URLSearchParams(text)) {
-    if (fields.has(name)) return unread('a field comes twice');
-    fields.set(name, PLAIN_INTEGER.test(value) ? Number(value) : value);
+    if (names.has(fold(name))) return unread('a field comes twice');
+    names.add(fold(name));
+    fields.push([name, PLAIN_INTEGER.test(value) ? Number(value) : value]);
   }
   return { kind: 'value', value: Object.fromEntries(fields) };
+}
+
+/** One text for all that differ by case alone, `\u017f` and `s` too. */
+function fold(name: string): string {
+  return name.toUpperCase().toLowerCase();
 }
 
 function unread(why: string): BodyValue {

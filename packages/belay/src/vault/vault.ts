@@ -169,9 +169,10 @@ function* placesIn(call: Call): Generator<readonly [where: string, text: string]
     }
   }
   if (call.path.includes(MARK)) yield ['the path', call.path];
-  if (call.query.includes(MARK)) {
+  if (call.query.includes(MARK) || call.query.includes('%')) {
     for (const [key, value] of new URLSearchParams(call.query)) {
-      yield [`the key \`${key}\``, `${key}=${value}`];
+      const text = `${key}=${value}`;
+      if (text.includes(MARK)) yield [`the key \`${key}\``, text];
     }
   }
   if (call.body.kind === 'buffered') {

@@ -161,6 +161,10 @@ verifies(
       ],
       [['shell', 'curl -sS -w "%{http_code}" "https://api.example/v1/x?k=$KEY"'], 'in the key `k`'],
       [['shell', 'curl -sS -w "%{http_code}" "https://api.example/v1/$KEY"'], 'in the path'],
+      ...['v1/x?k=', 'v1/'].map((where): readonly [Attempt, string] => [
+        ['shell', `curl -sS -w "%{http_code}" "https://api.example/${where}%62${'${KEY#b}'}"`],
+        where === 'v1/' ? 'in the path' : 'in the key `k`',
+      ]),
       [['shell', 'curl -sS -w "%{http_code}" -d "a=$KEY" https://api.example/v1/x'], 'in the body'],
       [
         ['shell', 'curl -sS -w "%{http_code}" -u "me:$KEY" https://other.example/v1/x'],
@@ -237,6 +241,8 @@ verifies(
       [post(json, '{"charge":"c","amount":"49"}'), 'amount: '],
       [post(json, '{"charge":"c"}'), 'amount: '],
       [post(json, '{"charge":"c","amount":1,"amount":9999}'), 'a key comes twice'],
+      [post(json, '{"charge":"c","amount":1,"amo\\u0075nt":9999}'), 'a key comes twice'],
+      [post(json, '{"charge":"c","amount":1,"Amount":9999}'), 'a key comes twice'],
       [post(json, '{"charge":"c","amount":1,"to":"me"}'), 'credential `pay`: '],
       [post(json, '[{"charge":"c","amount":1}]'), 'credential `pay`: '],
       [post(json, '{"charge":"c","amount":1} {}'), 'it is not JSON'],
@@ -244,6 +250,7 @@ verifies(
       [post({ ...json, 'content-encoding': 'gzip' }, '{"charge":"c","amount":1}'), 'it is encoded'],
       [post(form, 'charge=c&amount=5001'), 'amount: '],
       [post(form, 'charge=c&amount=1&amount=9999'), 'a field comes twice'],
+      [post(form, 'charge=c&amount=1&AMOUN%54=9999'), 'a field comes twice'],
       [post(form, 'charge=c&amount=%2B1'), 'amount: '],
       [post(form, 'charge=c&amount=1e2'), 'amount: '],
       [post(json, ' '.repeat(1_100_000)), 'it is over 1 MiB'],
