@@ -3,7 +3,7 @@
 // tunnels, which are not looked into. Nothing here is a pattern.
 
 import { type BelayError, reasonOf } from '../core/errors.ts';
-import { type Host, hostPort, parseHost, printable, type Tunnel } from '../core/target.ts';
+import { type Host, hostPort, isAddress, parseHost, printable, type Tunnel } from '../core/target.ts';
 import { PRESETS, presetNamed } from './presets.ts';
 import { didYouMean } from './suggest.ts';
 
@@ -93,6 +93,12 @@ function parseTunnel(
   }
   const host = hostOf(hostText);
   if (typeof host !== 'string') return host;
+  if (scheme === 'tls' && isAddress(host)) {
+    return fault(
+      `${shown} is an address, and TLS says only names in the open`,
+      `did you mean \`tcp://${hostPort({ host, port: Number(portText ?? TLS_PORT) })}\`?`,
+    );
+  }
   const port = Number(portText ?? TLS_PORT);
   if (!(port >= 1 && port <= 65_535)) return fault(`${shown} has a port outside 1 to 65535`);
   return {

@@ -96,6 +96,13 @@ const ROWS: readonly Row[] = [
     hint: /`api.github.com`/,
   },
   { from: '"npm-read"', to: '"*.github.com"', at: '10:17', says: /is a pattern/, hint: /Cedar/ },
+  {
+    from: '"npm-read"',
+    to: '"tls://[2001:db8::1]"',
+    at: '10:17',
+    says: /is an address/,
+    hint: /`tcp:\/\/\[2001:db8::1\]:443`/,
+  },
   { from: '"npm-read"', to: '"0x7f.1"', at: '10:17', says: /refused/ },
   { from: '"npm-read"', to: '"example.com:8443"', at: '10:37', says: /allowed twice/ },
   { from: 'com:8443', to: 'com:84430', at: '10:29', says: /port outside/ },
