@@ -164,6 +164,8 @@ function whatComes(from: Readable, socket: Socket): ByteSource {
       );
       from.once('error', broken);
       from.once('close', () => broken());
+      // It may have broken before anyone could listen.
+      if (socket.destroyed) queueMicrotask(broken);
       return {
         resume: () => void from.resume(),
         abort: () => once(() => reset(socket)),

@@ -102,6 +102,7 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
 
   const track = (connect: () => Promise<Socket>) => async (): Promise<Socket> => {
     const socket = await connect();
+    if (!open_) socket.destroy();
     stays.add(socket);
     socket.once('close', () => stays.delete(socket));
     return socket;
