@@ -54,7 +54,8 @@ export function peekUntil(
     if (typeof chunk !== 'string') seen = Buffer.concat([seen, chunk]);
     const then = judge(typeof chunk === 'string' ? chunk : seen);
     if (then === 'more') return then;
-    if (seen.length > 0) socket.unshift(seen);
+    // After its end a socket takes nothing back, and there is nobody to read it.
+    if (chunk !== 'closed' && seen.length > 0) socket.unshift(seen);
     then();
   });
 }
