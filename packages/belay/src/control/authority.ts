@@ -1,5 +1,5 @@
-// The installation's certificate authority: made once, its key readable by the daemon alone. The key never leaves this host and signs nothing but
-// leaves for intercepted hosts.
+// The installation's certificate authority: made once, its key readable by the daemon alone. The key
+// never leaves this host and signs nothing but leaves for intercepted hosts.
 
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
