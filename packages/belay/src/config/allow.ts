@@ -3,7 +3,14 @@
 // tunnels, which are not looked into. Nothing here is a pattern.
 
 import { type BelayError, reasonOf } from '../core/errors.ts';
-import { type Host, hostPort, isAddress, parseHost, printable, type Tunnel } from '../core/target.ts';
+import {
+  type Host,
+  hostPort,
+  isAddress,
+  parseHost,
+  printable,
+  type Tunnel,
+} from '../core/target.ts';
 import { PRESETS, presetNamed } from './presets.ts';
 import { didYouMean } from './suggest.ts';
 

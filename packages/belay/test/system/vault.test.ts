@@ -162,7 +162,10 @@ verifies(
       [['shell', 'curl -sS -w "%{http_code}" "https://api.example/v1/x?k=$KEY"'], 'in the key `k`'],
       [['shell', 'curl -sS -w "%{http_code}" "https://api.example/v1/$KEY"'], 'in the path'],
       ...['v1/x?k=', 'v1/'].map((where): readonly [Attempt, string] => [
-        ['shell', `curl -sS -w "%{http_code}" "https://api.example/${where}%62${'${KEY#b}'}"`],
+        [
+          'shell',
+          `curl -sS -w "%{http_code}" "https://api.example/${where}%62$(printf %s "$KEY" | cut -c2-)"`,
+        ],
         where === 'v1/' ? 'in the path' : 'in the key `k`',
       ]),
       [['shell', 'curl -sS -w "%{http_code}" -d "a=$KEY" https://api.example/v1/x'], 'in the body'],
