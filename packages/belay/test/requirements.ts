@@ -86,6 +86,21 @@ export const requirements = {
   'vault.body-schema': {
     behaviour: 'a credential that is bound to a schema of the body is used with no other body',
   },
+  'vault.canary-plain': {
+    behaviour: 'a value that an upstream sends back is starred out of fields, bodies and trailers',
+  },
+  'vault.canary-encoded': {
+    behaviour: 'a value that comes back in JSON, a URL, hexadecimal or base64 is starred out',
+  },
+  'vault.canary-split': {
+    behaviour: 'a value that comes back in parts is starred out, and nothing else waits',
+  },
+  'vault.canary-compressed': {
+    behaviour: 'an answer that could hold a value is asked for without a coding, and decoded',
+  },
+  'vault.canary-records': {
+    behaviour: 'no value is in the ledger, a log, a message or a file of the installation',
+  },
   'vault.exec': {
     behaviour: 'a credential helper is asked outside, once, and its failure is one clear line',
   },

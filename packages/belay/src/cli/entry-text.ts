@@ -23,7 +23,9 @@ function what(entry: Entry): string {
         entry.error === undefined
           ? `${entry.status}`
           : `${entry.error.code}: ${entry.error.reason}`;
-      return `outcome  ${how}, ${bytes(entry.sentBytes)} out, ${bytes(entry.receivedBytes)} in, ${milliseconds(entry.durationMs)}`;
+      const { redacted = [] } = entry;
+      const hidden = redacted.length === 0 ? '' : `, redacted: ${redacted.join(', ')}`;
+      return `outcome  ${how}, ${bytes(entry.sentBytes)} out, ${bytes(entry.receivedBytes)} in, ${milliseconds(entry.durationMs)}${hidden}`;
     }
     case 'outcome.unknown':
       return `unknown  whether the effect of entry ${entry.intentIndex} happened`;

@@ -81,6 +81,7 @@ function sortedOutcome(e: Placed<Outcome>): Whole<Placed<Outcome>> {
     index: e.index,
     receivedBytes: e.receivedBytes,
     receivedSha256: e.receivedSha256,
+    redacted: e.redacted,
     run: e.run,
     sentBytes: e.sentBytes,
     sentSha256: e.sentSha256,

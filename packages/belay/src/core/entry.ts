@@ -73,6 +73,8 @@ export interface Outcome {
   readonly sentSha256?: string;
   readonly receivedBytes: number;
   readonly receivedSha256?: string;
+  /** Names of the credentials whose values the upstream sent back. */
+  readonly redacted?: readonly string[];
   readonly durationMs: number;
 }
 

@@ -26,6 +26,7 @@ export type DenyCode =
   | 'budget.bytes'
   | 'ledger.failed'
   | 'credential.misplaced'
+  | 'answer.unreadable'
   | 'address.refused'
   | 'address.unresolved'
   | 'upstream.unreachable'

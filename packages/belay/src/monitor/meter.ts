@@ -32,8 +32,8 @@ export interface Meter {
   stopped(): BelayError | undefined;
   /** The request's body, metered when it is streamed. */
   request(body: CallBody): CallBody;
-  /** The response, metered; its end is the call's end. */
-  response(answer: Response): Result;
+  /** The response, metered; its end is the call's end. `redacted` names what was kept out of it. */
+  response(answer: Response, redacted?: ReadonlySet<string>): Result;
   /** The call ends here: nothing was sent, or nothing came back. */
   refused(denial: Denial): Result;
 }
@@ -52,6 +52,7 @@ export function meter(parts: MeterParts): Meter {
   let claimedBytes = sentBytes;
   /** What of the reservation is in the ledger. */
   let recordedBytes = reservation.grantedBytes();
+  let redacted: ReadonlySet<string> | undefined;
   let open = true;
 
   const stopped = (): BelayError | undefined => {
@@ -100,6 +101,7 @@ export function meter(parts: MeterParts): Meter {
         call: call.id,
         ...(status === undefined ? {} : { status }),
         ...(error === undefined ? {} : { error }),
+        ...(redacted === undefined || redacted.size === 0 ? {} : { redacted: [...redacted].sort() }),
         sentBytes,
         ...(sentSha256 === undefined ? {} : { sentSha256 }),
         receivedBytes,
@@ -134,8 +136,9 @@ export function meter(parts: MeterParts): Meter {
       return { kind: 'streamed', source: metered(body.source) };
     },
 
-    response(answer) {
+    response(answer, names) {
       const { status } = answer;
+      redacted = names;
       const flow = (sink: ByteSink): ByteFlow => {
         let upstream: ByteFlow | undefined;
         let holding = false;

@@ -5,7 +5,7 @@
 import { reserve } from '../budget/budgets.ts';
 import type { Call, Mode, Response, Result } from '../core/call.ts';
 import type { Intent } from '../core/entry.ts';
-import { type BelayError, reasonOf } from '../core/errors.ts';
+import { BelayError, reasonOf } from '../core/errors.ts';
 import type { Clock, RunId } from '../core/ids.ts';
 import type { Denial, DenyCode, Hold, Step, Told } from '../core/verdict.ts';
 import type { Runs } from '../identity/runs.ts';
@@ -110,8 +110,14 @@ export function createMonitor(parts: MonitorParts): Monitor {
     const outward: Call = { ...call, headers, query, body: settle.request(call.body) };
     const answer = await carry.live(outward, run, settle.stopped);
     if (answer.kind === 'failed') return settle.refused(failed(answer));
+    // INVARIANT: I5: no value comes back either.
+    const shown = run.vault.screen(call, run.grant.environment, answer);
+    if (shown.kind === 'unreadable') {
+      abandon(answer);
+      return settle.refused(unreadable(shown.why));
+    }
     // 9 settle and 10 observe: when the last byte has passed, or when the flow breaks.
-    return settle.response(answer);
+    return settle.response(shown.answer, shown.redacted);
   }
 
   /** A denial is durable before the agent hears of it, unless the disk is what failed or there were
@@ -191,6 +197,17 @@ function inShadow(run: MonitoredRun): Denial {
 
 function overBudget(unit: 'calls' | 'bytes', reason: string): Denial {
   return deny('reserve', `budget.${unit}`, reason, 403, `the budget for ${unit} is exhausted`);
+}
+
+function unreadable(reason: string): Denial {
+  const message = 'the answer is in a coding that is not taken';
+  return deny('release', 'answer.unreadable', reason, 502, message);
+}
+
+/** Ends an upstream's part of a call whose answer nobody gets. */
+function abandon({ body }: Response): void {
+  const nobody = { write: () => false, end() {}, fail() {} };
+  body.flow(nobody).abort(new BelayError('ERR_ABORTED', 'the answer is refused'));
 }
 
 function unwritten(reason: string): Denial {

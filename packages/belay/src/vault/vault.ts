@@ -1,12 +1,15 @@
 // Credentials. The real value lives here and nowhere else; the agent holds a placeholder that is
 // worthless anywhere. INVARIANT: I5: a value leaves the vault only in its own place in a call to the
-// environment, host, port, method and path that the credential is bound to. A placeholder at another
-// host or in another place is an attempt to take a credential where it does not belong.
+// environment, host, port, method and path that the credential is bound to, and never comes back: in
+// what such a host answers it is starred out. A placeholder at another host or in another place is an
+// attempt to take a credential where it does not belong.
 
 import type { CredentialPlace } from '../config/config.ts';
-import type { Call, CallKind, Headers } from '../core/call.ts';
-import { type Host, hostPort } from '../core/target.ts';
+import type { Call, CallKind, Headers, Response } from '../core/call.ts';
+import { type Host, hostPort, printable } from '../core/target.ts';
 import { bodyValue } from './body.ts';
+import { decoded, decoderOf } from './decode.ts';
+import { createRedactor, type Needle, needlesOf } from './redact.ts';
 
 export interface CredentialSpec {
   readonly name: string;
@@ -37,6 +40,11 @@ export interface Vault {
    * model is told: an agent that lists its variables tells it of them.
    */
   refusal(call: Call, kind: CallKind, environment: string): string | undefined;
+  /**
+   * An answer to a call as the agent may see it, or why it may see nothing of it. Values under 8 bytes
+   * are not looked for.
+   */
+  screen(call: Call, environment: string, answer: Response): Screened | Unreadable;
   /** Forgets every value. */
   clear(): void;
 }
@@ -47,12 +55,29 @@ export interface Injected {
   readonly names: readonly string[];
 }
 
+export interface Screened {
+  readonly kind: 'screened';
+  readonly answer: Response;
+  /** Names of the credentials whose values were in it, of all that has passed. Absent: it was not
+   * looked into. */
+  readonly redacted?: ReadonlySet<string>;
+}
+
+export interface Unreadable {
+  readonly kind: 'unreadable';
+  readonly why: string;
+}
+
 interface Held extends CredentialSpec {
   readonly placeholder: string;
   readonly value: string;
 }
 
 const NONE: readonly string[] = [];
+/** What an answer that is looked into must not be: coded, or a part. */
+const LEFT_OUT = new Set(['accept-encoding', 'sec-websocket-extensions', 'range', 'if-range']);
+/** Answers whose fields may speak of a body that is not there. */
+const WITHOUT_BODY = new Set([204, 304]);
 
 export function createVault(
   credentials: readonly { readonly spec: CredentialSpec; readonly value: string }[],
@@ -63,15 +88,18 @@ export function createVault(
     value,
     placeholder: placeholderOf(spec.name),
   }));
-  const boundTo = (call: Call, environment: string): readonly Held[] =>
+  const needles: Needle[] = held.flatMap(({ name, value }) => needlesOf(name, value));
+  const atHome = (call: Call, environment: string): readonly Held[] =>
     held.filter(
       (credential) =>
         credential.environment === environment &&
         credential.host === call.target.host &&
         credential.port === call.target.port &&
-        call.target.scheme === 'https' &&
-        credential.methods.includes(call.method) &&
-        credential.allowsPath(call.path),
+        call.target.scheme === 'https',
+    );
+  const boundTo = (call: Call, environment: string): readonly Held[] =>
+    atHome(call, environment).filter(
+      ({ methods, allowsPath }) => methods.includes(call.method) && allowsPath(call.path),
     );
   return {
     placeholders() {
@@ -82,10 +110,13 @@ export function createVault(
       return variables;
     },
     inject(call, environment) {
+      if (atHome(call, environment).length === 0) {
+        return { headers: call.headers, query: call.query, names: NONE };
+      }
       const bound = boundTo(call, environment);
-      if (bound.length === 0) return { headers: call.headers, query: call.query, names: NONE };
       const replaced = new Set(bound.map(({ place }) => fieldOf(place)));
-      const headers = call.headers.filter(([name]) => !replaced.has(name));
+      const headers = call.headers.filter(([name]) => !replaced.has(name) && !LEFT_OUT.has(name));
+      if (call.kind !== 'websocket') headers.push(['accept-encoding', 'identity']);
       let { query } = call;
       for (const { place, value } of bound) {
         if (place.kind === 'query') query = withKey(query, place.key, value);
@@ -116,10 +147,32 @@ export function createVault(
       }
       return undefined;
     },
+    screen(call, environment, answer) {
+      if (atHome(call, environment).length === 0) return { kind: 'screened', answer };
+      const redactor = createRedactor(needles);
+      const { status } = answer;
+      let { headers, body } = answer;
+      const coding = headers.find(([name]) => name === 'content-encoding')?.[1];
+      if (coding !== undefined && call.method !== 'HEAD' && !WITHOUT_BODY.has(status)) {
+        const decoder = status === 206 ? undefined : decoderOf(coding);
+        if (decoder === undefined) return unreadable(coding);
+        body = decoded(body, decoder);
+        headers = headers.filter(([name]) => !OF_THE_CODED.has(name));
+      }
+      const shown = { ...answer, headers: redactor.headers(headers), body: redactor.body(body) };
+      return { kind: 'screened', answer: shown, redacted: redactor.found };
+    },
     clear() {
       held.length = 0;
+      needles.length = 0;
     },
   };
+}
+
+const OF_THE_CODED = new Set(['content-encoding', 'content-length', 'content-digest', 'digest']);
+
+function unreadable(coding: string): Unreadable {
+  return { kind: 'unreadable', why: `the coding \`${printable(coding)}\` cannot be looked into` };
 }
 
 /** As control/placeholders.ts makes them. */

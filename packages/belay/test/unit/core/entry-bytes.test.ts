@@ -52,6 +52,7 @@ const outcome = fc.record(
     sentSha256: text,
     receivedBytes: count,
     receivedSha256: text,
+    redacted: fc.array(text),
     durationMs: fc.oneof(count, fc.double({ noNaN: true, noDefaultInfinity: true })),
   },
   { requiredKeys: ['type'] },
