@@ -101,7 +101,9 @@ export function meter(parts: MeterParts): Meter {
         call: call.id,
         ...(status === undefined ? {} : { status }),
         ...(error === undefined ? {} : { error }),
-        ...(redacted === undefined || redacted.size === 0 ? {} : { redacted: [...redacted].sort() }),
+        ...(redacted === undefined || redacted.size === 0
+          ? {}
+          : { redacted: [...redacted].sort() }),
         sentBytes,
         ...(sentSha256 === undefined ? {} : { sentSha256 }),
         receivedBytes,
