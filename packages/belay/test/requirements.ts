@@ -226,6 +226,9 @@ export const requirements = {
   'gw.slow-upstream': {
     behaviour: 'an upstream that reads slowly holds the client back',
   },
+  'gw.denial-storm': {
+    behaviour: 'refusals in quick succession are answered later and later, and then pause the run',
+  },
   'gw.leak': {
     behaviour: 'after thousands of mixed connections nothing is left behind',
   },

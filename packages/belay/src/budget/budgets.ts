@@ -17,6 +17,8 @@ export interface Caps {
 export interface RunCaps extends Caps {
   /** Refused attempts of any kind. */
   readonly denials: number;
+  /** More of them within a minute pause the run. */
+  readonly denialsPerMinute: number;
 }
 
 /** One counter set; `name` is what a refusal calls it. */

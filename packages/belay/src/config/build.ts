@@ -144,6 +144,9 @@ function buildGrant(document: Document, report: Report, path: Path, raw: RawGran
     caps: {
       ...buildCaps(report, [...path, 'caps'], raw.caps),
       ...(raw.caps.denials === undefined ? {} : { denials: raw.caps.denials }),
+      ...(raw.caps.denialsPerMinute === undefined
+        ? {}
+        : { denialsPerMinute: raw.caps.denialsPerMinute }),
     },
   };
 }

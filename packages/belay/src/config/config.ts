@@ -33,7 +33,7 @@ export interface GrantConfig {
   readonly mode: Mode;
   /** Milliseconds since the epoch. */
   readonly expiresAt?: number;
-  readonly caps: CapsConfig & { readonly denials?: number };
+  readonly caps: CapsConfig & { readonly denials?: number; readonly denialsPerMinute?: number };
 }
 
 export type SecretSource =

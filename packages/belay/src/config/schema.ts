@@ -21,6 +21,11 @@ const runCaps = caps.extend({
     .min(0)
     .optional()
     .describe('refused attempts; one more stops the run; default 100000'),
+  denialsPerMinute: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('refused attempts within a minute; one more pauses the run for 30 s; default 100'),
 });
 
 const limits = z.strictObject({

@@ -21,7 +21,7 @@ export interface DaemonRun extends MonitoredRun {
   guarded: boolean;
   /** What the guard was told, kept so that a new guard can be told again. */
   registration: GuardedRun | undefined;
-  state: 'open' | 'stopped';
+  state: 'open' | 'paused' | 'stopped';
   readonly declared: Declared;
   /** Names whose declared upstream speaks plain HTTP. */
   readonly plain: ReadonlySet<string>;

@@ -54,6 +54,9 @@ export interface DaemonOptions {
   readonly signal: AbortSignal;
 }
 
+/** New calls of a run that was refused too often wait so long. */
+const STORM_PAUSE_MS = 30_000;
+
 /** Runs until it is told to end, or until it has been idle for `lingerMs`. */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { home, clock, random } = options;
@@ -89,6 +92,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     runs,
     ledger,
     onExhausted: (run, reason) => void desk.kill({ run }, reason, 'denials'),
+    onStorm: (run, reason) => desk.pause(run, reason, 'storm', STORM_PAUSE_MS),
+    clock,
   });
   const monitor = createMonitor({
     runs,

@@ -212,7 +212,7 @@ async function watch(
 ): Promise<SandboxEnd> {
   const ended = contained.ended.then((end) => ({ kind: 'ended', end }) as const);
   const caught = signals.next(options.tty).then((status) => ({ kind: 'signal', status }) as const);
-  const notice = lines.next().then((line) => ({ kind: 'notice', line }) as const);
+  const notice = nextEnding(lines, options).then((line) => ({ kind: 'notice', line }) as const);
   const first = await Promise.race([ended, caught, notice]);
   switch (first.kind) {
     case 'ended': {
@@ -250,6 +250,19 @@ async function watch(
       await contained.kill();
       return { status: EXIT.stopped, ran: true, reason: 'killed', message: 'the daemon died' };
     }
+  }
+}
+
+/** The first notice that ends a run; a pause is only told, and not into the screen of an agent. */
+async function nextEnding(
+  lines: AsyncIterator<RunNotice>,
+  { say, tty }: LaunchOptions,
+): Promise<IteratorResult<RunNotice>> {
+  for (;;) {
+    const line = await lines.next();
+    if (line.done || line.value.kind !== 'paused') return line;
+    const { reason, forMs } = line.value;
+    if (!tty) say(`belay: paused for ${forMs / 1000} s: ${reason}`);
   }
 }
 

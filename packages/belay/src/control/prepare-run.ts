@@ -9,6 +9,7 @@ import { BelayError } from '../core/errors.ts';
 import type { RunId } from '../core/ids.ts';
 import { type Host, hostPort, isAddress } from '../core/target.ts';
 import type { Grant } from '../identity/runs.ts';
+import { newDenials } from '../monitor/denials.ts';
 import type { Engine } from '../policy/engine.ts';
 import { allowedTo, policyForRun } from '../policy/for-run.ts';
 import { judgeFor } from '../policy/policy.ts';
@@ -36,6 +37,8 @@ export interface RunRequest {
 
 /** Days of an agent that asks once a second for what it is refused; a hundred megabytes or so. */
 const MOST_DENIALS = 100_000;
+/** An agent that starts asks a dozen hosts that it can do without. */
+const MOST_DENIALS_A_MINUTE = 100;
 
 /** Throws ERR_CONFIG, ERR_USAGE, ERR_NOT_FOUND or ERR_SECRET with what is wrong. */
 export function prepareRun(asked: RunRequest): DaemonRun {
@@ -85,7 +88,7 @@ export function prepareRun(asked: RunRequest): DaemonRun {
       ),
     ),
     caps,
-    denials: { cap: caps.denials, count: 0 },
+    denials: newDenials(caps.denials, caps.denialsPerMinute),
     configDigest: bundleDigestOf(request.bundle),
     opened: {
       kind: 'opened',
@@ -133,6 +136,7 @@ function tightest(granted: Partial<RunCaps>, asked: Partial<RunCaps>): RunCaps {
     ...(calls === undefined ? {} : { calls }),
     ...(bytes === undefined ? {} : { bytes }),
     denials: least(granted.denials, asked.denials) ?? MOST_DENIALS,
+    denialsPerMinute: granted.denialsPerMinute ?? MOST_DENIALS_A_MINUTE,
   };
 }
 

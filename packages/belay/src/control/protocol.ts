@@ -63,6 +63,7 @@ export interface OpenedRun {
 export type RunNotice =
   | OpenedRun
   | { readonly kind: 'stopped'; readonly state: string; readonly reason: string }
+  | { readonly kind: 'paused'; readonly reason: string; readonly forMs: number }
   | {
       readonly kind: 'failed';
       readonly code: string;

@@ -21,7 +21,11 @@ import { MOST_REASON, type OpenedRun, type OpenRun, type RunNotice } from './pro
 /** Of the gateway, in the folder of a run. */
 const SOCKET = 'gw.sock';
 
-export type RunDesk = Pick<DaemonOperations, 'open' | 'guarded' | 'lostMasks' | 'close' | 'kill'>;
+export interface RunDesk
+  extends Pick<DaemonOperations, 'open' | 'guarded' | 'lostMasks' | 'close' | 'kill'> {
+  /** New calls of a run wait for a time. Takes hold in this turn. */
+  pause(run: RunId, reason: string, cause: string, forMs: number): void;
+}
 
 export interface RunDeskParts {
   readonly home: Home;
@@ -141,6 +145,28 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
       });
       onEntry();
       return summaryOf(run, changes, clock(), receipt.index);
+    },
+
+    pause(id, reason, cause, forMs) {
+      const victim = open(id);
+      if (victim.state === 'paused') return;
+      const scope = { kind: 'run', name: id } as const;
+      const note = (type: 'stop.set' | 'stop.lifted', why: string): void => {
+        // A failed append closes the ledger, and every call after it is denied.
+        const detail = { state: 'paused', reason: why };
+        ledger.append({ type, run: id, detail }).then(onEntry, () => {});
+      };
+      stops.set(scope, cause, 'paused', reason);
+      if (victim.state === 'open') victim.state = 'paused';
+      victim.notify({ kind: 'paused', reason, forMs });
+      note('stop.set', reason);
+      const lift = (): void => {
+        stops.lift(scope, cause);
+        if (runs.get(id) !== victim) return;
+        if (victim.state === 'paused') victim.state = 'open';
+        note('stop.lifted', `after ${forMs / 1000} s`);
+      };
+      setTimeout(lift, forMs).unref();
     },
 
     async kill({ run, all }, reason, cause = 'operator') {

@@ -102,7 +102,12 @@ export interface RunOpen {
   readonly ports: readonly { readonly host: number; readonly inside: number }[];
   /** Of the host, opened to the agent beyond its workspace. */
   readonly paths: { readonly read: readonly string[]; readonly write: readonly string[] };
-  readonly caps: { readonly calls?: number; readonly bytes?: number; readonly denials?: number };
+  readonly caps: {
+    readonly calls?: number;
+    readonly bytes?: number;
+    readonly denials?: number;
+    readonly denialsPerMinute?: number;
+  };
 }
 
 export interface RunClose {
@@ -172,7 +177,8 @@ export interface StateEntry {
     | 'mask.lost'
     | 'ca.import'
     | 'ca.remove'
-    | 'stop.set';
+    | 'stop.set'
+    | 'stop.lifted';
   readonly run?: RunId;
   readonly detail: { readonly [key: string]: string | number | boolean | readonly string[] };
 }

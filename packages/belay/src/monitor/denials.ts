@@ -1,45 +1,85 @@
 // How a refused attempt gets into the ledger, be it a call or something below one. An agent may be
 // refused as often as it likes and chooses the names that are written down, on a disk that all runs
 // share: so each entry is bounded, and so is their number. The attempt beyond a run's cap stops the
-// run, and from then on nothing is written of what it tries.
+// run, and from then on nothing is written of what it tries. Attempts in quick succession are answered
+// later and later, and then pause the run: honest work has little of them, a search for gaps much.
 
 import type { DenialEntry, NetDenial } from '../core/entry.ts';
 import { excerpt } from '../core/excerpt.ts';
-import type { RunId } from '../core/ids.ts';
+import type { Clock, RunId } from '../core/ids.ts';
 import type { Runs } from '../identity/runs.ts';
 import type { Ledger } from '../ledger/ledger.ts';
-import type { MonitoredRun } from './facts.ts';
+import type { MonitoredRun, RunDenials } from './facts.ts';
 
 export interface DenialsParts {
   readonly runs: Runs<MonitoredRun>;
   readonly ledger: Ledger;
   /** The cap is passed, which happens once: the run has to be stopped in this turn. */
   readonly onExhausted: (run: RunId, reason: string) => void;
+  /** Too many within a minute: the run has to be paused. */
+  readonly onStorm: (run: RunId, reason: string) => void;
+  readonly clock: Clock;
+}
+
+export interface Recorded {
+  /** Durable; false when the run has used up its cap and nothing is written. */
+  readonly written: boolean;
+  /** How long the one who is refused has to wait for the answer. */
+  readonly waitMs: number;
+}
+
+export function newDenials(cap: number, perMinute: number): RunDenials {
+  return { cap, perMinute, count: 0, recent: 0, reckonedAt: 0 };
 }
 
 export interface Denials {
-  /** True once the entry is durable; false when the run has used up its cap and nothing is written. */
-  record(denial: DenialEntry | NetDenial): Promise<boolean>;
+  /** Resolves once the entry is durable. */
+  record(denial: DenialEntry | NetDenial): Promise<Recorded>;
 }
 
 const MOST_TEXT = 500;
 const MOST_KEYS = 8;
 const MOST_KEY = 64;
 
-export function createDenials({ runs, ledger, onExhausted }: DenialsParts): Denials {
+const UNWRITTEN: Recorded = { written: false, waitMs: 0 };
+const LONGEST_WAIT_MS = 2_000;
+/** Of what pauses a run: so much is answered at once. */
+const AT_ONCE = 0.2;
+
+export function createDenials(parts: DenialsParts): Denials {
+  const { runs, ledger, onExhausted, onStorm, clock } = parts;
+
+  /** Counts one attempt more, and answers how long it waits. */
+  const reckon = (run: RunId, denials: RunDenials): number => {
+    const { perMinute } = denials;
+    const now = clock();
+    const ranOff = ((now - denials.reckonedAt) / 60_000) * perMinute;
+    denials.recent = Math.max(0, denials.recent - Math.max(0, ranOff)) + 1;
+    denials.reckonedAt = now;
+    const free = perMinute * AT_ONCE;
+    const share = Math.min(1, Math.max(0, (denials.recent - free) / (perMinute - free)));
+    if (denials.recent > perMinute) {
+      denials.recent = 0;
+      onStorm(run, `refused more than ${perMinute} times within a minute`);
+    }
+    return Math.round(share * LONGEST_WAIT_MS);
+  };
+
   return {
     async record(denial) {
       const denials = runs.get(denial.run)?.denials;
+      let waitMs = 0;
       if (denials !== undefined) {
-        if (denials.count > denials.cap) return false;
+        if (denials.count > denials.cap) return UNWRITTEN;
         denials.count += 1;
         if (denials.count > denials.cap) {
           onExhausted(denial.run, `refused more than ${denials.cap} times, its cap of denials`);
-          return false;
+          return UNWRITTEN;
         }
+        waitMs = reckon(denial.run, denials);
       }
       await ledger.append(brief(denial));
-      return true;
+      return { written: true, waitMs };
     },
   };
 }

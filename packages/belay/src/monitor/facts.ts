@@ -35,6 +35,18 @@ export interface Tally {
   settled(head: { readonly bytes: number; readonly firstByteMs: number | undefined }): void;
 }
 
+/** The refused attempts of one run. */
+export interface RunDenials {
+  readonly cap: number;
+  /** Within a minute; more pause the run. */
+  readonly perMinute: number;
+  count: number;
+  /** Of the last minute, roughly: it runs off evenly. */
+  recent: number;
+  /** When that was reckoned. */
+  reckonedAt: number;
+}
+
 export interface MonitoredRun extends RunIdentity {
   readonly scopes: readonly Scope[];
   readonly budgets: readonly BudgetScope[];
@@ -42,7 +54,7 @@ export interface MonitoredRun extends RunIdentity {
   readonly vault: Vault;
   readonly tally: Tally;
   /** Refused attempts of any kind; see denials.ts. */
-  readonly denials: { readonly cap: number; count: number };
+  readonly denials: RunDenials;
 }
 
 /** The head of an intent or a denial. Values of the query may be secret: only its keys are kept. */

@@ -9,7 +9,7 @@ import { asBelayError, BelayError } from '../core/errors.ts';
 import type { Clock, RunId } from '../core/ids.ts';
 import type { Denial } from '../core/verdict.ts';
 import type { Ledger } from '../ledger/ledger.ts';
-import type { Stops, StopView } from '../stop/stops.ts';
+import { halts, type Stops, type StopView } from '../stop/stops.ts';
 import type { MonitoredRun } from './facts.ts';
 
 export interface MeterParts {
@@ -57,7 +57,7 @@ export function meter(parts: MeterParts): Meter {
 
   const stopped = (): BelayError | undefined => {
     const now = stops.check(run.scopes);
-    if (now.epoch === after.epoch || now.state === 'none') return undefined;
+    if (now.epoch === after.epoch || !halts(now)) return undefined;
     return new BelayError('ERR_STOPPED', `${now.state}: ${now.reason}`);
   };
 

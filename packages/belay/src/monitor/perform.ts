@@ -2,6 +2,7 @@
 // hands over, either an upstream sees exactly what was decided, after it was written down, or the
 // agent gets a denial that is in the ledger too. Trusts its parts to keep their own contracts.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { reserve } from '../budget/budgets.ts';
 import type { Call, Mode, Response, Result } from '../core/call.ts';
 import type { Intent } from '../core/entry.ts';
@@ -10,7 +11,7 @@ import type { Clock, RunId } from '../core/ids.ts';
 import type { Denial, DenyCode, Hold, Step, Told } from '../core/verdict.ts';
 import type { Runs } from '../identity/runs.ts';
 import type { Ledger } from '../ledger/ledger.ts';
-import type { Stops, StopView } from '../stop/stops.ts';
+import { halts, type Stops, type StopView } from '../stop/stops.ts';
 import type { Denials } from './denials.ts';
 import { type Classified, headOf, type MonitoredRun, UNCLASSIFIED } from './facts.ts';
 import { meter } from './meter.ts';
@@ -53,8 +54,8 @@ export function createMonitor(parts: MonitorParts): Monitor {
     // 1 identify: the run behind the socket, its agent, environment and grant.
     const run = runs.identify(call.run);
     if ('step' in run) return refuse(call, undefined, UNCLASSIFIED, run);
-    // 2 stop?: the effective state, and the epoch that later checks compare with.
-    const before = stops.check(run.scopes);
+    // 2 stop?: the effective state. While the run is paused, the call waits.
+    const before = await settledStop(stops, run.scopes, call.signal);
     if (before.state !== 'none') return refuse(call, run, UNCLASSIFIED, stopped('stop', before));
     // 3 classify: what the call would do, and why we think so.
     const classified = run.judge.classify(call);
@@ -103,7 +104,7 @@ export function createMonitor(parts: MonitorParts): Monitor {
       after,
       observe,
     });
-    if (after.state !== 'none') return settle.refused(stopped('stop', after));
+    if (halts(after)) return settle.refused(stopped('stop', after));
     if (call.signal.aborted) return settle.refused(gone());
     // 8 carry out: with the credential in, through the one door.
     observe(call.run, 'permitted');
@@ -132,7 +133,7 @@ export function createMonitor(parts: MonitorParts): Monitor {
     const told = toldTo(call, denial);
     const head = headOf(call, run, classified);
     try {
-      const written = await denials.record({
+      const { written, waitMs } = await denials.record({
         type: 'denial',
         run: call.run,
         ...head,
@@ -143,6 +144,7 @@ export function createMonitor(parts: MonitorParts): Monitor {
         told,
       });
       if (written) run?.tally.denied(head, denial);
+      await patience(waitMs, call.signal);
     } catch (error) {
       return { kind: 'denied', denial: unwritten(reasonOf(error)) };
     }
@@ -151,6 +153,36 @@ export function createMonitor(parts: MonitorParts): Monitor {
   }
 
   return { perform };
+}
+
+/** How long a call waits for the end of a pause. */
+const PAUSE_PATIENCE_MS = 60_000;
+
+/** The stop state, once it is not a pause, or after the longest wait. */
+async function settledStop(
+  stops: Stops,
+  scopes: MonitoredRun['scopes'],
+  signal: AbortSignal,
+): Promise<StopView> {
+  let view = stops.check(scopes);
+  if (view.state !== 'paused') return view;
+  const done = new AbortController();
+  const either = AbortSignal.any([signal, done.signal]);
+  let over = false;
+  const wait = patience(PAUSE_PATIENCE_MS, either).then(() => {
+    over = true;
+  });
+  while (view.state === 'paused' && !over) {
+    await Promise.race([wait, stops.moved()]);
+    view = stops.check(scopes);
+  }
+  done.abort();
+  return view;
+}
+
+/** Resolves when a time has passed, or earlier when the client goes away. */
+async function patience(ms: number, signal: AbortSignal): Promise<void> {
+  if (ms > 0) await sleep(ms, undefined, { signal, ref: false }).catch(() => {});
 }
 
 const STOPPED = 'this run has been stopped';
@@ -177,7 +209,9 @@ function stopped(step: Step, view: StopView): Denial {
   if (view.cause === 'guard') {
     return deny(step, 'guard.lost', view.reason, 503, 'calls are suspended');
   }
-  return deny(step, 'stopped', `${view.state}: ${view.reason}`, 403, STOPPED);
+  const reason = `${view.state}: ${view.reason}`;
+  if (view.state === 'paused') return deny(step, 'stopped', reason, 503, 'this run is paused');
+  return deny(step, 'stopped', reason, 403, STOPPED);
 }
 
 function held(call: Call, hold: Hold): Denial {

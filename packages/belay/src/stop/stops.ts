@@ -1,5 +1,6 @@
 // Stop states and their epochs. A scope may be stopped for several causes at once; each cause is
-// lifted by name and the most severe one that is left holds. An epoch only grows, so a caller that
+// lifted by name and the most severe one that is left holds. A pause is the mildest: new calls wait, and
+// what is on the road goes on. An epoch only grows, so a caller that
 // kept one can tell whether anything moved since (I4). Hands that cut, freeze or revoke register
 // here; this folder knows none of them.
 
@@ -34,7 +35,14 @@ export interface Stops {
   /** Lifts one cause; others stay. */
   lift(scope: Scope, cause: string): void;
   check(scopes: readonly Scope[]): StopView;
+  /** Resolves when the next stop is set or lifted, in whatever scope. */
+  moved(): Promise<void>;
   register(hand: Hand): void;
+}
+
+/** Whether a call that is on the road has to end. */
+export function halts({ state }: StopView): boolean {
+  return state !== 'none' && state !== 'paused';
 }
 
 const SEVERITY: Readonly<Record<StopState, number>> = {
@@ -62,6 +70,11 @@ export function createStops(): Stops {
     run: new Map(),
   };
   const hands: Hand[] = [];
+  let next = Promise.withResolvers<void>();
+  const tell = (): void => {
+    next.resolve();
+    next = Promise.withResolvers();
+  };
 
   const nameOf = (scope: Scope): string => (scope.kind === 'global' ? '' : scope.name);
 
@@ -83,10 +96,13 @@ export function createStops(): Stops {
       at.epoch += 1;
       at.causes.set(cause, { state, reason });
       for (const hand of hands) hand.pull(scope, state, reason);
+      tell();
     },
     lift(scope, cause) {
       const at = held(scope);
-      if (at.causes.delete(cause)) at.epoch += 1;
+      if (!at.causes.delete(cause)) return;
+      at.epoch += 1;
+      tell();
     },
     check(asked) {
       let epoch = 0;
@@ -106,6 +122,7 @@ export function createStops(): Stops {
       }
       return { state: worst.state, epoch, cause: name, reason: worst.reason };
     },
+    moved: () => next.promise,
     register(hand) {
       hands.push(hand);
     },

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { verifies } from '../verifies.ts';
 import { entriesOnDisk } from './ledger-files.ts';
-import { denials, openPlace, type Place } from './place.ts';
+import { denials, eventually, openPlace, type Place } from './place.ts';
 import { startUpstream, strangeAuthority, type Upstream } from './upstreams.ts';
 
 const API_KEY = `sk-${randomBytes(16).toString('hex')}`;
@@ -292,6 +292,74 @@ verifies(
     expect((await place.run([], ['true'])).status).toBe(0);
   },
   { timeoutMs: 40_000 },
+);
+
+verifies(
+  'gw.denial-storm',
+  'refusals are answered later and later, then new calls wait; what is on the road and other runs go on',
+  async () => {
+    upstream.answer = (request, reply) => {
+      if (request.url !== '/slow') return void reply.end('ok\n');
+      let left = 30;
+      const more = setInterval(() => {
+        reply.write('.');
+        left -= 1;
+        if (left > 0) return;
+        clearInterval(more);
+        reply.end();
+      }, 500);
+    };
+    await using stormy = await openPlace({
+      allow: ['api.example'],
+      caps: { denialsPerMinute: 20 },
+      upstreams: { 'api.example': upstream },
+    });
+    const script = `
+      curl -sS https://api.example/slow > slow.txt & slow=$!
+      for i in $(seq 12); do curl -s -o refused.txt -w '%{http_code} %{time_total}\\n' https://denied.example/$i; done
+      for i in $(seq 16); do curl -s -o /dev/null https://denied.example/$i & many="$many $!"; done
+      sleep 4
+      curl -sS -w '%{http_code} %{time_total}\\n' https://api.example/after
+      wait $many $slow
+      cat slow.txt`;
+    const started = stormy.start([], ['sh', '-c', script], { timeoutMs: 90_000 });
+    const run = await stormy.openRun();
+    await eventually(
+      'a pause',
+      async () => {
+        const { runs } = await stormy.status();
+        return runs.find(({ state }) => state === 'paused');
+      },
+      20_000,
+    );
+    const beside = await stormy.run([], ['curl', '-sS', 'https://api.example/beside']);
+    expect(beside.stdout).toBe('ok\n');
+    expect((await started.ended).status, started.stderr()).toBe(0);
+    const said = started.stdout().trim().split('\n');
+    const waits = said.slice(0, 12).map((line) => Number(line.replace(/^403 /, '')));
+    // Four are free; the last of twelve waits for about half of two seconds.
+    expect(Math.max(...waits.slice(0, 4)), said.join()).toBeLessThan(waits[11] as number);
+    expect(waits[11]).toBeGreaterThan(0.4);
+    expect(waits[11]).toBeLessThan(2.5);
+    expect(said[12]).toBe('ok');
+    const [status, seconds] = (said[13] as string).split(' ').map(Number);
+    expect(said[14]).toBe('.'.repeat(30));
+    expect(status).toBe(200);
+    expect(started.stderr()).toContain(
+      'belay: paused for 30 s: refused more than 20 times within a minute',
+    );
+    const entries = await stormy.entries(run);
+    const set = entries.find(({ type }) => type === 'stop.set');
+    const lifted = entries.find(({ type }) => type === 'stop.lifted');
+    expect(set).toMatchObject({ detail: { state: 'paused' } });
+    const heldMs = (lifted?.ts as number) - (set?.ts as number);
+    expect(heldMs).toBeGreaterThan(29_000);
+    expect(seconds).toBeGreaterThan(15);
+    const after = entries.find((entry) => entry.type === 'intent' && entry.path === '/after');
+    expect(after?.index).toBeGreaterThan(lifted?.index as number);
+    expect(entries.filter((entry) => entry.type === 'outcome' && entry.error)).toEqual([]);
+  },
+  { timeoutMs: 90_000 },
 );
 
 verifies(

@@ -83,6 +83,7 @@ export interface ConfigParts {
     readonly calls?: number;
     readonly bytes?: number | string;
     readonly denials?: number;
+    readonly denialsPerMinute?: number;
   };
   readonly upstreams?: Readonly<Record<string, Upstream | object>>;
   readonly credentials?: Readonly<Record<string, object>>;
@@ -151,7 +152,10 @@ export async function openPlace(
         version: 1,
         agents: { [agent]: { environment: 'local', limits } },
         environments: { local: {}, other: {} },
-        grants: [{ agent, environment: 'local', allow, caps }],
+        // A test of refusals is a storm of them.
+        grants: [
+          { agent, environment: 'local', allow, caps: { denialsPerMinute: 100_000, ...caps } },
+        ],
         credentials,
         upstreams: Object.fromEntries(declared),
       };

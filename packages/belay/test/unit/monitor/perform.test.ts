@@ -12,7 +12,7 @@ import { type Host, parseHost } from '../../../src/core/target.ts';
 import { createRuns, type Grant } from '../../../src/identity/runs.ts';
 import type { Ledger } from '../../../src/ledger/ledger.ts';
 import { openLedger } from '../../../src/ledger/open.ts';
-import { createDenials } from '../../../src/monitor/denials.ts';
+import { createDenials, newDenials } from '../../../src/monitor/denials.ts';
 import type { MonitoredRun } from '../../../src/monitor/facts.ts';
 import { type Carry, createMonitor } from '../../../src/monitor/perform.ts';
 import { createStops } from '../../../src/stop/stops.ts';
@@ -95,7 +95,7 @@ function build(setting: Setting = {}) {
     budgets: [budget],
     vault,
     tally: { denied: (_head, denial) => void denied.push(denial.code), settled() {} },
-    denials: { cap: setting.caps?.denials ?? 100_000, count: 0 },
+    denials: newDenials(setting.caps?.denials ?? 100_000, 100_000),
     judge: {
       classify: () => ({ effect: setting.effect ?? 'read', kind: 'http', reasons: ['test'] }),
       decide: () => {
@@ -128,6 +128,10 @@ function build(setting: Setting = {}) {
       stops.set({ kind: 'run', name: run }, 'denials', 'killed', reason);
       exhausted.push(reason);
     },
+    onStorm(_run, reason) {
+      exhausted.push(reason);
+    },
+    clock: () => 0,
   });
   const monitor = createMonitor({
     runs,
@@ -448,7 +452,7 @@ verifies(
       denials.record({ type: 'net.denial', run: id, host: 'x', port: 1, reason: 'closed' });
     const told: (readonly [boolean, string])[] = [];
     for (let i = 0; i < 10; i++) {
-      told.push([await below(), await drain(await monitor.perform(call(id)))]);
+      told.push([(await below()).written, await drain(await monitor.perform(call(id)))]);
     }
     expect(told.map(([written]) => written)).toEqual([
       ...Array(3).fill(true),
