@@ -55,7 +55,12 @@ export function createMonitor(parts: MonitorParts): Monitor {
     const run = runs.identify(call.run);
     if ('step' in run) return refuse(call, undefined, UNCLASSIFIED, run);
     // 2 stop?: the effective state. While the run is paused, the call waits.
-    const before = await settledStop(stops, run.scopes, call.signal);
+    let before = stops.check(run.scopes);
+    if (before.state === 'paused') {
+      before = await endOfPause(stops, run.scopes, call.signal);
+      const still = runs.identify(call.run);
+      if ('step' in still) return refuse(call, run, UNCLASSIFIED, still);
+    }
     if (before.state !== 'none') return refuse(call, run, UNCLASSIFIED, stopped('stop', before));
     // 3 classify: what the call would do, and why we think so.
     const classified = run.judge.classify(call);
@@ -158,14 +163,13 @@ export function createMonitor(parts: MonitorParts): Monitor {
 /** How long a call waits for the end of a pause. */
 const PAUSE_PATIENCE_MS = 60_000;
 
-/** The stop state, once it is not a pause, or after the longest wait. */
-async function settledStop(
+/** The stop state once it is no pause, or after the longest wait. */
+async function endOfPause(
   stops: Stops,
   scopes: MonitoredRun['scopes'],
   signal: AbortSignal,
 ): Promise<StopView> {
   let view = stops.check(scopes);
-  if (view.state !== 'paused') return view;
   const done = new AbortController();
   const either = AbortSignal.any([signal, done.signal]);
   let over = false;

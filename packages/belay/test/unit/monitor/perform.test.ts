@@ -402,6 +402,14 @@ verifies(
     now += 10;
     expect(await drain(await monitor.perform(call(id)))).toBe('denied grant.expired');
     expect(sent).toHaveLength(1);
+
+    const paused = build({ grant: { expiresAt: now + 10 } });
+    const scope = { kind: 'run', name: paused.id } as const;
+    paused.stops.set(scope, 'test', 'paused', 'wait');
+    const waiting = paused.monitor.perform(call(paused.id));
+    now += 10;
+    paused.stops.lift(scope, 'test');
+    expect(await drain(await waiting)).toBe('denied grant.expired');
   },
 );
 
