@@ -1,6 +1,7 @@
 // The body of a call as one value, for a credential that is bound to what is asked with it. What two
 // readers could take for two values is none: a key that comes twice (some readers do not tell cases
-// apart), text that is not UTF-8, a coding on top, a type that is not said. What is checked is what is sent, byte for byte.
+// apart), text that is not UTF-8, a coding on top, a type that is not said. What is checked is what is
+// sent, byte for byte.
 
 import { visit } from 'jsonc-parser';
 import type { Call } from '../core/call.ts';

@@ -152,8 +152,8 @@ export function createVault(
       const redactor = createRedactor(needles);
       const { status } = answer;
       let { headers, body } = answer;
-      const coding = headers.find(([name]) => name === 'content-encoding')?.[1];
-      if (coding !== undefined && call.method !== 'HEAD' && !WITHOUT_BODY.has(status)) {
+      const coding = codingOf(headers);
+      if (coding !== '' && call.method !== 'HEAD' && !WITHOUT_BODY.has(status)) {
         const decoder = status === 206 ? undefined : decoderOf(coding);
         if (decoder === undefined) return unreadable(coding);
         body = decoded(body, decoder);
@@ -167,6 +167,14 @@ export function createVault(
       needles.length = 0;
     },
   };
+}
+
+/** All codings in their order; empty for none. */
+function codingOf(headers: Headers): string {
+  return headers
+    .filter(([name, value]) => name === 'content-encoding' && !/^\s*(?:identity\s*)?$/i.test(value))
+    .map(([, value]) => value)
+    .join(', ');
 }
 
 const OF_THE_CODED = new Set(['content-encoding', 'content-length', 'content-digest', 'digest']);
