@@ -30,6 +30,7 @@ import { dailyBudget } from './daily-budget.ts';
 import { createEntryFeed } from './entry-feed.ts';
 import { watchGuard } from './guard-watch.ts';
 import type { Home } from './home.ts';
+import { watchIdle } from './idle.ts';
 import { takeLock } from './lock.ts';
 import { loadPlaceholders } from './placeholders.ts';
 import { prepareRun } from './prepare-run.ts';
@@ -160,12 +161,11 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   });
 
   const ended = Promise.withResolvers<string>();
-  let idle: NodeJS.Timeout | undefined;
-  const waitIdle = (): void => {
-    clearTimeout(idle);
-    if (options.lingerMs === undefined || runs.list().length > 0) return;
-    idle = setTimeout(() => ended.resolve('idle'), options.lingerMs);
-  };
+  using idle = watchIdle({
+    openRuns: () => runs.list().length,
+    ...(options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs }),
+    leave: () => ended.resolve('idle'),
+  });
 
   await ledger.append({
     type: 'daemon.start',
@@ -209,8 +209,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       }),
     clock,
     random,
-    onBusy: () => clearTimeout(idle),
-    onIdle: waitIdle,
+    onBusy: idle.busy,
+    onIdle: idle.settle,
     onEntry: feed.stir,
   });
   const operations: DaemonOperations = {
@@ -240,7 +240,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   });
   chmodSync(home.controlSocket, 0o600);
   options.signal.addEventListener('abort', () => ended.resolve('signal'), { once: true });
-  waitIdle();
+  idle.settle();
   options.onReady();
 
   const reason = await ended.promise;
@@ -257,7 +257,6 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   }
   server.close();
   if ('closeAllConnections' in server) server.closeAllConnections();
-  clearTimeout(idle);
   rmSync(home.controlSocket, { force: true });
   await ledger.append({ type: 'daemon.stop', detail: { reason } }).catch(() => {});
 }
