@@ -20,7 +20,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { citationsBelow } from '../packages/belay/test/citations.ts';
 import { ORDINARY_UID, otherUidProblem } from '../packages/belay/test/installed.ts';
-import { installPacked, ROOT } from '../packages/belay/test/packed.ts';
+import { installBeside, installPacked, ROOT } from '../packages/belay/test/packed.ts';
 import {
   closing,
   idsOf,
@@ -138,6 +138,11 @@ async function tryMutant(patch: string): Promise<readonly TestResult[]> {
     if (applied.status !== 0) {
       return ids.map((id) => row(id, 'failed', `no longer applies: ${applied.stderr.trim()}`));
     }
+    // Only what the patch changed is built again.
+    cpSync(join(ROOT, 'packages/belay/dist'), join(copy, 'packages/belay/dist'), {
+      recursive: true,
+      preserveTimestamps: true,
+    });
     const built = spawnSync(join(ROOT, 'node_modules/.bin/tsc'), ['-b'], {
       cwd: copy,
       encoding: 'utf8',
@@ -165,7 +170,7 @@ async function tryMutant(patch: string): Promise<readonly TestResult[]> {
       // Unit tests read the sources; packing for them would only take time.
       env: files.every((file) => file.startsWith('unit/'))
         ? {}
-        : { BELAY_INSTALLED: await installPacked(copy) },
+        : { BELAY_INSTALLED: installBeside(await installPacked(), copy) },
       into: join(copy, '.cache/results.json'),
       timeoutMs: MUTANT_TIMEOUT_MS,
       quiet: true,

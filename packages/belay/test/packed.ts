@@ -4,6 +4,7 @@
 import { execFile } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
 import {
+  cpSync,
   existsSync,
   globSync,
   mkdirSync,
@@ -62,6 +63,22 @@ export async function installPacked(root: string = ROOT): Promise<string> {
     if (!existsSync(launcher)) throw error;
   }
   return launcher;
+}
+
+/**
+ * An installation like `launcher`'s, with the program of another tree in it: what a mutant needs, without
+ * asking npm again. Answers the path of the new launcher.
+ */
+export function installBeside(launcher: string, root: string): string {
+  const installed = resolve(launcher, '../../../..');
+  const place = join(root, '.cache/installed/beside');
+  cpSync(installed, place, { recursive: true, verbatimSymlinks: true });
+  for (const part of ['bin', 'dist']) {
+    const target = join(place, 'node_modules/belayer', part);
+    rmSync(target, { recursive: true });
+    cpSync(join(root, 'packages/belay', part), target, { recursive: true });
+  }
+  return join(place, 'node_modules/belayer/bin/belay.js');
 }
 
 function tarballIn(packed: string): string {
