@@ -68,6 +68,22 @@ export const requirements = {
   },
   'identity.grant-expiry': { behaviour: 'an expired grant permits nothing' },
   'identity.under-review': { behaviour: 'a grant under review permits nothing live' },
+  'identity.expiry-mid-stream': {
+    behaviour: 'what is open when a grant expires is cut, and its outcome says why',
+  },
+  'identity.attenuate': {
+    behaviour: "a sub-run does nothing that its parent may not, and what it does is the parent's",
+  },
+  'identity.sub-run-end': {
+    behaviour: 'a sub-run ends with its parent, at the latest when its grant does, and is not deep',
+  },
+  'identity.stolen-token': {
+    behaviour:
+      'a token is good for its run, at its listener, from outside any sandbox, and no more',
+  },
+  'identity.two-environments': {
+    behaviour: 'two environments share no credential, connection, answer of the resolver or run',
+  },
   'vault.injected': {
     behaviour: 'the real key is injected on its environment, host, port, method and path only',
   },

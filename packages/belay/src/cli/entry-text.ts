@@ -1,6 +1,6 @@
 // One ledger entry as one line for people.
 
-import type { Entry } from '../core/entry.ts';
+import type { Entry, RunOpen } from '../core/entry.ts';
 import { hostPort, printable } from '../core/target.ts';
 import { bytes, milliseconds } from './output.ts';
 
@@ -30,7 +30,9 @@ function what(entry: Entry): string {
     case 'outcome.unknown':
       return `unknown  whether the effect of entry ${entry.intentIndex} happened`;
     case 'run.open':
-      return `open     ${entry.agent} in ${entry.env} (${entry.mode}${entry.containment === 'external' ? ', no sandbox' : ''}): ${entry.command.join(' ')}`;
+      return `open     ${entry.agent} in ${entry.env} (${openedHow(entry)}): ${entry.command.join(' ')}`;
+    case 'grant.expired':
+      return `expired  the grant ended at ${entry.detail.at}`;
     case 'run.close': {
       const { changes = [], changeCount = 0, unwalked = 0 } = entry;
       const more = changeCount - changes.length;
@@ -55,4 +57,12 @@ function what(entry: Entry): string {
     default:
       return `${entry.type}  ${JSON.stringify(entry.detail)}`;
   }
+}
+
+function openedHow({ mode, containment, parent }: RunOpen): string {
+  return [
+    mode,
+    ...(containment === 'external' ? ['no sandbox'] : []),
+    ...(parent === undefined ? [] : [`part of ${parent}`]),
+  ].join(', ');
 }

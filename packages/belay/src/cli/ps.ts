@@ -18,6 +18,7 @@ export function register(program: Command): void {
       if (options.json) return printJson('ps', { runs });
       const rows = runs.map((run) => [
         run.run,
+        run.parent ?? '-',
         run.agent,
         run.environment,
         run.mode,
@@ -31,6 +32,7 @@ export function register(program: Command): void {
       ]);
       const head = [
         'RUN',
+        'PARENT',
         'AGENT',
         'ENV',
         'MODE',

@@ -1,12 +1,14 @@
 // belay run: a command under Belay, in this terminal.
 
 import { type Command, Option } from 'commander';
+import { parseDuration } from '../config/duration.ts';
 import { parseSize } from '../config/size.ts';
 import { findHome } from '../control/home.ts';
 import { type LaunchOptions, launch } from '../control/launch.ts';
 import type { RunSummary } from '../control/protocol.ts';
 import { parsePublished } from '../control/publish.ts';
 import { BelayError } from '../core/errors.ts';
+import { isRunId, type RunId } from '../core/ids.ts';
 import { printable } from '../core/target.ts';
 import { meaningOf } from '../sandbox/changes.ts';
 import { bytes, jsonDocument, milliseconds } from './output.ts';
@@ -14,6 +16,8 @@ import { bytes, jsonDocument, milliseconds } from './output.ts';
 interface Options {
   readonly agent?: string;
   readonly env?: string;
+  readonly parent?: string;
+  readonly for?: string;
   readonly allow: readonly string[];
   readonly allowRead: readonly string[];
   readonly publish: readonly string[];
@@ -37,6 +41,8 @@ export function register(program: Command): void {
     .argument('<command...>')
     .option('--agent <name>', 'who acts, as belay.jsonc names it')
     .option('--env <name>', 'the environment that it acts in')
+    .option('--parent <run>', 'as a part of that run: it may do no more, and ends with it')
+    .option('--for <time>', 'its grant is over after 90s, 30m, 2h')
     .option(
       '--allow <host-or-preset>',
       'permit a host, host:port or preset for this run; may be repeated',
@@ -84,6 +90,8 @@ export function register(program: Command): void {
         home: findHome(process.env),
         ...(options.agent === undefined ? {} : { agent: options.agent }),
         ...(options.env === undefined ? {} : { environment: options.env }),
+        ...(options.parent === undefined ? {} : { parent: parseParent(options.parent) }),
+        ...(options.for === undefined ? {} : { forMs: parseFor(options.for) }),
         allow: options.allow,
         ports: options.publish.map(parsePublished),
         paths: { read: options.allowRead, write: options.allowWrite },
@@ -103,6 +111,21 @@ export function register(program: Command): void {
       }
       process.exitCode = end.status;
     });
+}
+
+function parseParent(given: string): RunId {
+  if (isRunId(given)) return given;
+  throw new BelayError('ERR_USAGE', `\`${printable(given)}\` is not a run`, {
+    hint: '`belay ps` lists the open ones',
+  });
+}
+
+function parseFor(given: string): number {
+  const forMs = parseDuration(given);
+  if (forMs !== undefined) return forMs;
+  throw new BelayError('ERR_USAGE', `the time \`${printable(given)}\` is not understood`, {
+    hint: 'write 90s, 30m or 2h',
+  });
 }
 
 function parseBudget(given: readonly string[]): LaunchOptions['caps'] {

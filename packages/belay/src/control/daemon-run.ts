@@ -10,6 +10,7 @@ import type {
   Containment,
   GuardedRun,
   OpenedRun,
+  OpenRun,
   RunNotice,
   RunRow,
   RunSummary,
@@ -17,6 +18,7 @@ import type {
 import type { RunTally } from './tally.ts';
 
 export interface DaemonRun extends MonitoredRun {
+  readonly parent?: DaemonRun;
   readonly containment: Containment;
   guarded: boolean;
   /** What the guard was told, kept so that a new guard can be told again. */
@@ -29,6 +31,10 @@ export interface DaemonRun extends MonitoredRun {
   readonly tunnels: ReadonlyMap<string, Tunnel>;
   readonly caps: RunCaps;
   readonly configDigest: string;
+  /** Real path. */
+  readonly workdir: string;
+  /** Of the host, opened to the agent. */
+  readonly paths: OpenRun['paths'];
   readonly opened: OpenedRun;
   readonly command: readonly string[];
   readonly startedAt: number;
@@ -43,6 +49,7 @@ export function rowOf(run: DaemonRun): RunRow {
   const { calls, denials, bytes } = run.tally.counts();
   return {
     run: run.id,
+    parent: run.parent?.id ?? null,
     agent: run.grant.agent,
     environment: run.grant.environment,
     mode: run.grant.mode,

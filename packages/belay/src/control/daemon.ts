@@ -20,7 +20,7 @@ import { createDenials } from '../monitor/denials.ts';
 import { createMonitor } from '../monitor/perform.ts';
 import { type Engine, loadEngine } from '../policy/engine.ts';
 import { policyForRun } from '../policy/for-run.ts';
-import { createStops } from '../stop/stops.ts';
+import { createStops, sameScope } from '../stop/stops.ts';
 import { createUpstream } from '../upstream/upstream.ts';
 import { createApi, type DaemonOperations } from './api.ts';
 import { loadAuthority } from './authority.ts';
@@ -137,25 +137,24 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       void ledger.append({ type: 'net.name', ...query }).then(feed.stir, () => {});
     },
   });
-  const tokens = createProxyTokens(random);
+  const tokens = createProxyTokens(random, clock);
   const openProxy = (port: number): Promise<ProxyListener> =>
     gateway.listenProxy({ host: '127.0.0.1', port, authenticate: tokens.check });
   let proxy: Promise<ProxyListener> | undefined;
   if (options.proxyPort !== undefined) proxy = Promise.resolve(await openProxy(options.proxyPort));
-  const proxyFor = async (run: RunId): Promise<NonNullable<OpenedRun['proxy']>> => {
+  const proxyFor = async ({ id, grant }: DaemonRun): Promise<NonNullable<OpenedRun['proxy']>> => {
     // There is none until the first agent outside a sandbox.
     proxy ??= openProxy(0);
     const { host, port } = await proxy;
-    return { host, port, token: tokens.issue(run) };
+    const { environment } = grant;
+    return { host, port, token: tokens.issue(id, { environment, listener: `${host}:${port}` }) };
   };
   stops.register({
     name: 'gateway',
     pull(scope, state) {
       if (state !== 'killed') return;
       for (const run of runs.list()) {
-        if (scope.kind === 'global' || (scope.kind === 'run' && scope.name === run.id)) {
-          gateway.cutRun(run.id);
-        }
+        if (run.scopes.some((one) => sameScope(one, scope))) gateway.cutRun(run.id);
       }
     },
   });
@@ -206,6 +205,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
         engine,
         now: clock(),
         placeholders,
+        runOf: runs.get,
       }),
     clock,
     random,

@@ -8,15 +8,18 @@ import { type ConfigBundle, parseBundle } from '../config/bundle.ts';
 import { loadBundle } from '../config/load.ts';
 import { namedPaths } from '../config/paths.ts';
 import { readSecrets } from '../config/secrets.ts';
+import type { Asked } from '../config/select.ts';
 import { BelayError, reasonOf } from '../core/errors.ts';
 import { excerpt } from '../core/excerpt.ts';
 import { EXIT } from '../core/exit.ts';
+import type { RunId } from '../core/ids.ts';
 import { printable } from '../core/target.ts';
 import { DEFAULT_LIMITS, type Limits } from '../sandbox/cgroup.ts';
 import { type CommandBinds, commandBinds } from '../sandbox/command.ts';
 import { reliedUpon } from '../sandbox/janitor.ts';
 import type { SandboxEnd } from '../sandbox/start.ts';
 import { type Survey, surveyWorkspace } from '../sandbox/survey.ts';
+import { connectControl } from './client.ts';
 import { containExternally } from './contain-external.ts';
 import { containInSandbox } from './contain-sandbox.ts';
 import type { Contained } from './contained.ts';
@@ -25,6 +28,7 @@ import { listChanges } from './list-changes.ts';
 import { type OpenPaths, openPaths } from './open-paths.ts';
 import {
   type Containment,
+  type DaemonStatus,
   MOST_REASON,
   type OpenedRun,
   type OpenRun,
@@ -34,11 +38,14 @@ import {
 } from './protocol.ts';
 import type { PublishedPort } from './publish.ts';
 import { type CaughtSignals, catchSignals } from './signals.ts';
-import { ensureDaemon } from './start-daemon.ts';
+import { alive, ensureDaemon } from './start-daemon.ts';
 import { makeAgentHome, openWorkdir, type Workdir } from './workdir.ts';
 
 export interface LaunchOptions {
   readonly home: Home;
+  /** The run that this one is to be a part of; it is for the same agent unless told otherwise. */
+  readonly parent?: RunId;
+  readonly forMs?: number;
   readonly agent?: string;
   readonly environment?: string;
   readonly allow: readonly string[];
@@ -71,7 +78,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
     say(`belay: the workspace is \`${printable(workdir.path)}\``);
   }
   const bundle = loadBundle(workdir.path);
-  const asked = { agent: options.agent, environment: options.environment };
+  const asked = await whoIsAsked(options);
   const secrets = readSecrets(bundle, options.env, asked, workdir.path);
   const external = options.containment === 'external';
   if (external) warnOutside(options, workdir);
@@ -91,7 +98,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   }
 
   await using signals = catchSignals();
-  const prepared = { options, workdir, bundle, secrets, target, paths, before };
+  const prepared = { options, asked, workdir, bundle, secrets, target, paths, before };
   try {
     return await carryOut(prepared, signals);
   } catch (error) {
@@ -104,6 +111,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
 /** What was read and checked before anything is started. */
 interface Prepared {
   readonly options: LaunchOptions;
+  readonly asked: Asked;
   readonly workdir: Workdir;
   readonly bundle: ConfigBundle;
   readonly secrets: Readonly<Record<string, string>>;
@@ -115,13 +123,14 @@ interface Prepared {
 
 /** From the registration of the run to its closing entry. */
 async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<LaunchEnd> {
-  const { options, workdir, bundle, secrets, target, paths, before } = prepared;
+  const { options, asked, workdir, bundle, secrets, target, paths, before } = prepared;
   const { home, say } = options;
   const client = await ensureDaemon(home);
   await using stream = await client.lines<RunNotice>('POST', '/v1/runs', {
     v: PROTOCOL_VERSION,
-    agent: options.agent,
-    environment: options.environment,
+    parent: options.parent,
+    forMs: options.forMs,
+    ...asked,
     allow: options.allow,
     shadow: options.shadow,
     containment: options.containment,
@@ -253,17 +262,30 @@ async function watch(
   }
 }
 
-/** The first notice that ends a run; a pause is only told, and not into the screen of an agent. */
+/** The first notice that ends a run; others are only told, and not into the screen of an agent. */
 async function nextEnding(
   lines: AsyncIterator<RunNotice>,
   { say, tty }: LaunchOptions,
 ): Promise<IteratorResult<RunNotice>> {
   for (;;) {
     const line = await lines.next();
-    if (line.done || line.value.kind !== 'paused') return line;
-    const { reason, forMs } = line.value;
-    if (!tty) say(`belay: paused for ${forMs / 1000} s: ${reason}`);
+    if (line.done) return line;
+    const { value } = line;
+    if (value.kind !== 'paused' && value.kind !== 'expired') return line;
+    const what =
+      value.kind === 'paused' ? `paused for ${value.forMs / 1000} s` : 'denied from here on';
+    if (!tty) say(`belay: ${what}: ${value.reason}`);
   }
+}
+
+/** A sub-run is for its parent's agent unless told otherwise. Throws ERR_NOT_FOUND. */
+async function whoIsAsked({ home, parent, agent, environment }: LaunchOptions): Promise<Asked> {
+  if (parent === undefined) return { agent, environment };
+  const client = connectControl(home);
+  const runs = (await alive(client)) ? (await client.get<DaemonStatus>('/v1/status')).runs : [];
+  const above = runs.find(({ run }) => run === parent);
+  if (above === undefined) throw new BelayError('ERR_NOT_FOUND', `no run \`${parent}\` is open`);
+  return { agent: agent ?? above.agent, environment: environment ?? above.environment };
 }
 
 async function firstLine(lines: AsyncIterator<RunNotice>): Promise<OpenedRun> {

@@ -9,11 +9,13 @@ import { BelayError } from '../core/errors.ts';
 import type { RunId } from '../core/ids.ts';
 import { type Host, hostPort, isAddress } from '../core/target.ts';
 import type { Grant } from '../identity/runs.ts';
+import { narrowedGrant } from '../identity/sub-run.ts';
 import { newDenials } from '../monitor/denials.ts';
 import type { Engine } from '../policy/engine.ts';
 import { allowedTo, policyForRun } from '../policy/for-run.ts';
 import { judgeFor } from '../policy/policy.ts';
 import { remedyFor } from '../policy/remedy.ts';
+import { within } from '../policy/within.ts';
 import { refusedAddress } from '../upstream/addresses.ts';
 import type { Declared } from '../upstream/upstream.ts';
 import { createVault } from '../vault/vault.ts';
@@ -22,6 +24,7 @@ import type { DailyBudget } from './daily-budget.ts';
 import type { Home } from './home.ts';
 import type { Placeholders } from './placeholders.ts';
 import type { OpenRun, RunNotice } from './protocol.ts';
+import { parentFor } from './sub-run.ts';
 import { createTally } from './tally.ts';
 
 export interface RunRequest {
@@ -33,6 +36,8 @@ export interface RunRequest {
   readonly engine: Engine;
   readonly now: number;
   readonly placeholders: Placeholders;
+  /** The open run of that name. */
+  readonly runOf: (id: RunId) => DaemonRun | undefined;
 }
 
 /** Days of an agent that asks once a second for what it is refused; a hundred megabytes or so. */
@@ -51,8 +56,14 @@ export function prepareRun(asked: RunRequest): DaemonRun {
       hint: 'leave --containment away, or name another environment with --env',
     });
   }
+  const configDigest = bundleDigestOf(request.bundle);
+  const parent =
+    request.parent === undefined
+      ? undefined
+      : parentFor({ ...request, parent: request.parent }, configDigest, asked.runOf);
+  const grant = grantOf(selected, request, parent, now);
   const policy = policyForRun(asked.engine, config, selected, request.allow);
-  const grant = grantOf(selected, request.shadow);
+  const judge = judgeFor(policy, { agent, environment, shadow: grant.mode === 'shadow' });
   const caps = tightest(selected.grant?.caps ?? {}, request.caps);
   const own = budgetScope(id, caps);
   const scope = { agent, environment, workdir: request.workdir };
@@ -68,17 +79,17 @@ export function prepareRun(asked: RunRequest): DaemonRun {
     guarded: request.containment === 'external',
     registration: undefined,
     state: 'open',
+    // What stops a parent stops its sub-runs, and what they use up is the parent's too.
     scopes: [
-      { kind: 'global' },
-      { kind: 'environment', name: environment },
+      ...(parent?.scopes ?? [{ kind: 'global' }, { kind: 'environment', name: environment }]),
       { kind: 'agent', name: agent },
       { kind: 'run', name: id },
     ],
     // The day may change while a run is open.
     get budgets() {
-      return [shared(), own];
+      return [...(parent?.budgets ?? [shared()]), own];
     },
-    judge: judgeFor(policy, { agent, environment, shadow: grant.mode === 'shadow' }),
+    judge: parent === undefined ? judge : within(judge, parent.judge, parent.id),
     vault,
     declared: declaredOf(upstreams),
     plain: new Set(upstreams.filter(({ scheme }) => scheme === 'http').map(({ host }) => host)),
@@ -89,7 +100,10 @@ export function prepareRun(asked: RunRequest): DaemonRun {
     ),
     caps,
     denials: newDenials(caps.denials, caps.denialsPerMinute),
-    configDigest: bundleDigestOf(request.bundle),
+    configDigest,
+    workdir: request.workdir,
+    paths: request.paths,
+    ...(parent === undefined ? {} : { parent }),
     opened: {
       kind: 'opened',
       run: id,
@@ -115,21 +129,30 @@ export function prepareRun(asked: RunRequest): DaemonRun {
   };
 }
 
-function grantOf({ agent, environment, grant }: Selected, shadow: boolean): Grant {
-  return {
+/** A flag can only make a run more careful than its grant, and so can a parent. */
+function grantOf(
+  { agent, environment, grant }: Selected,
+  { shadow, forMs }: OpenRun,
+  parent: DaemonRun | undefined,
+  now: number,
+): Grant {
+  const expiresAt = least(grant?.expiresAt, forMs === undefined ? undefined : now + forMs);
+  const own: Grant = {
     agent,
     environment,
-    // A flag can only make a run more careful than its grant.
     mode: shadow ? 'shadow' : (grant?.mode ?? 'live'),
     state: grant?.state ?? 'active',
-    ...(grant?.expiresAt === undefined ? {} : { expiresAt: grant.expiresAt }),
+    ...(expiresAt === undefined ? {} : { expiresAt }),
   };
+  return parent === undefined ? own : narrowedGrant(own, parent, now);
+}
+
+function least(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined ? b : b === undefined ? a : Math.min(a, b);
 }
 
 /** A flag can only narrow what the grant says. */
 function tightest(granted: Partial<RunCaps>, asked: Partial<RunCaps>): RunCaps {
-  const least = (a: number | undefined, b: number | undefined): number | undefined =>
-    a === undefined ? b : b === undefined ? a : Math.min(a, b);
   const calls = least(granted.calls, asked.calls);
   const bytes = least(granted.bytes, asked.bytes);
   return {

@@ -19,6 +19,10 @@ export type Containment = z.infer<typeof containment>;
 
 export const openRun = z.strictObject({
   v: z.literal(PROTOCOL_VERSION),
+  /** The run that this one is to be a part of. */
+  parent: runId.optional(),
+  /** The grant is over after so long. */
+  forMs: count.min(1).optional(),
   agent: text(200).optional(),
   environment: text(200).optional(),
   allow: z.array(text(500)).max(100),
@@ -64,6 +68,7 @@ export type RunNotice =
   | OpenedRun
   | { readonly kind: 'stopped'; readonly state: string; readonly reason: string }
   | { readonly kind: 'paused'; readonly reason: string; readonly forMs: number }
+  | { readonly kind: 'expired'; readonly reason: string }
   | {
       readonly kind: 'failed';
       readonly code: string;
@@ -169,6 +174,7 @@ export interface DaemonStatus {
 
 export interface RunRow {
   readonly run: RunId;
+  readonly parent: RunId | null;
   readonly agent: string;
   readonly environment: string;
   readonly mode: 'live' | 'shadow';

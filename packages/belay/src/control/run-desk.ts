@@ -9,6 +9,7 @@ import { type Clock, newRunId, type Random, type RunId } from '../core/ids.ts';
 import type { Gateway } from '../gateway/gateway.ts';
 import type { ProxyTokens } from '../identity/proxy-tokens.ts';
 import type { Runs } from '../identity/runs.ts';
+import { lineageOf } from '../identity/sub-run.ts';
 import type { Ledger } from '../ledger/ledger.ts';
 import type { Stops } from '../stop/stops.ts';
 import type { DaemonOperations } from './api.ts';
@@ -20,6 +21,8 @@ import { MOST_REASON, type OpenedRun, type OpenRun, type RunNotice } from './pro
 
 /** Of the gateway, in the folder of a run. */
 const SOCKET = 'gw.sock';
+/** Of a timer; a longer wait takes several. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export interface RunDesk
   extends Pick<DaemonOperations, 'open' | 'guarded' | 'lostMasks' | 'close' | 'kill'> {
@@ -37,7 +40,7 @@ export interface RunDeskParts {
   readonly tokens: ProxyTokens;
   readonly signer: Signer;
   /** The explicit proxy for a run outside a sandbox. */
-  readonly proxyFor: (run: RunId) => Promise<NonNullable<OpenedRun['proxy']>>;
+  readonly proxyFor: (run: DaemonRun) => Promise<NonNullable<OpenedRun['proxy']>>;
   /** Throws for a request that cannot become a run. */
   readonly prepare: (request: OpenRun, id: RunId, notify: (notice: RunNotice) => void) => DaemonRun;
   readonly clock: Clock;
@@ -60,6 +63,26 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
     if (run === undefined) throw new BelayError('ERR_NOT_FOUND', `no run \`${id}\` is open`);
     return run;
   };
+
+  const expiries = new Map<RunId, NodeJS.Timeout>();
+  /** From then on each call is denied; what is still open is cut. */
+  const watchExpiry = ({ id, grant: { expiresAt }, notify }: DaemonRun): void => {
+    if (expiresAt === undefined) return;
+    const expire = (): void => {
+      const leftMs = expiresAt - clock();
+      if (leftMs > 0) {
+        expiries.set(id, setTimeout(expire, Math.min(leftMs, LONGEST_TIMER_MS)).unref());
+        return;
+      }
+      gateway.cutRun(id);
+      notify({ kind: 'expired', reason: `the grant of ${id} expired` });
+      const detail = { at: new Date(expiresAt).toISOString() };
+      ledger.append({ type: 'grant.expired', run: id, detail }).then(onEntry, () => {});
+    };
+    expire();
+  };
+  const below = (above: DaemonRun): readonly DaemonRun[] =>
+    runs.list().filter((run) => run !== above && lineageOf<DaemonRun>(run).includes(above));
 
   const desk: RunDesk = {
     async open(request, notify) {
@@ -86,6 +109,7 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
         await ledger.append({
           type: 'run.open',
           run: id,
+          ...(run.parent === undefined ? {} : { parent: run.parent.id }),
           agent: run.grant.agent,
           env: run.grant.environment,
           mode: run.grant.mode,
@@ -95,11 +119,13 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
           uid: request.uid,
           config: run.configDigest,
           grants: request.allow,
+          ...(run.grant.expiresAt === undefined ? {} : { expiresAt: run.grant.expiresAt }),
           paths: request.paths,
           ports: request.ports,
           caps: run.caps,
         });
-        notify(external ? { ...run.opened, proxy: await proxyFor(id) } : run.opened);
+        notify(external ? { ...run.opened, proxy: await proxyFor(run) } : run.opened);
+        watchExpiry(run);
       } catch (error) {
         await desk.close(id, { reason: excerpt(reasonOf(error), MOST_REASON) }).catch(() => {});
         throw error;
@@ -125,6 +151,13 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
     async close(id, { status, reason, changes }) {
       const run = open(id);
       runs.remove(id);
+      clearTimeout(expiries.get(id));
+      expiries.delete(id);
+      // INVARIANT: nobody acts for a run that has ended; the stops hold in this turn.
+      const orphans = runs
+        .list()
+        .filter(({ parent }) => parent === run)
+        .map((child) => desk.kill({ run: child.id }, `its parent \`${id}\` ended`, 'parent'));
       tokens.revoke(id);
       gateway.cutRun(id);
       await detachments.get(id)?.();
@@ -132,6 +165,7 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
       run.release();
       removeFolder(join(home.run, id));
       onIdle();
+      await Promise.all(orphans);
       const { calls, denials, bytes } = run.tally.counts();
       const receipt = await ledger.append({
         type: 'run.close',
@@ -170,14 +204,17 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
     },
 
     async kill({ run, all }, reason, cause = 'operator') {
-      const victims = all === true ? runs.list() : run === undefined ? [] : [open(run)];
+      const named = all === true ? runs.list() : run === undefined ? [] : [open(run)];
+      const victims = [...new Set(named.flatMap((one) => [one, ...below(one)]))];
+      // INVARIANT: I4: every stop holds before anything is waited for.
       for (const victim of victims) {
-        const scope = { kind: 'run', name: victim.id } as const;
-        stops.set(scope, cause, 'killed', reason);
+        stops.set({ kind: 'run', name: victim.id }, cause, 'killed', reason);
         victim.state = 'stopped';
         victim.notify({ kind: 'stopped', state: 'killed', reason });
         tokens.revoke(victim.id);
-        // The stop holds already; a guard or disk that fails now is told, not waited for.
+      }
+      for (const victim of victims) {
+        // A guard or disk that fails now is told, not waited for.
         if (victim.containment === 'sandbox') await guard.kill(victim).catch(() => {});
         await ledger
           .append({ type: 'stop.set', run: victim.id, detail: { state: 'killed', reason } })

@@ -89,6 +89,8 @@ export interface OutcomeUnknown {
 export interface RunOpen {
   readonly type: 'run.open';
   readonly run: RunId;
+  /** The run that it is a part of. */
+  readonly parent?: RunId;
   readonly agent: string;
   readonly env: string;
   readonly mode: Mode;
@@ -98,6 +100,8 @@ export interface RunOpen {
   readonly uid: number;
   readonly config: string;
   readonly grants: readonly string[];
+  /** When its grant ends; absent: with the run. */
+  readonly expiresAt?: number;
   /** Of the agent's own servers, on the loopback of the host. */
   readonly ports: readonly { readonly host: number; readonly inside: number }[];
   /** Of the host, opened to the agent beyond its workspace. */
@@ -170,6 +174,7 @@ export interface StateEntry {
     | 'daemon.stop'
     | 'ledger.recovered'
     | 'config.load'
+    | 'grant.expired'
     | 'guard.acknowledged'
     | 'guard.lost'
     | 'guard.frozen'

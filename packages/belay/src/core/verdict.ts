@@ -15,6 +15,7 @@ export type DenyCode =
   | 'run.unknown'
   | 'grant.expired'
   | 'grant.under-review'
+  | 'grant.parent'
   | 'stopped'
   | 'guard.lost'
   | 'policy.no-permit'

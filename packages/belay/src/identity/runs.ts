@@ -21,6 +21,8 @@ export interface RunIdentity {
   readonly grant: Grant;
   /** False until the guard has acknowledged the run; calls are denied before. */
   readonly guarded: boolean;
+  /** The run that this one is a part of. */
+  readonly parent?: RunIdentity;
 }
 
 export interface Runs<Run extends RunIdentity> {

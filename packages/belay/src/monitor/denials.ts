@@ -3,11 +3,13 @@
 // share: so each entry is bounded, and so is their number. The attempt beyond a run's cap stops the
 // run, and from then on nothing is written of what it tries. Attempts in quick succession are answered
 // later and later, and then pause the run: honest work has little of them, a search for gaps much.
+// What a sub-run is refused counts for its parents too.
 
 import type { DenialEntry, NetDenial } from '../core/entry.ts';
 import { excerpt } from '../core/excerpt.ts';
 import type { Clock, RunId } from '../core/ids.ts';
 import type { Runs } from '../identity/runs.ts';
+import { lineageOf } from '../identity/sub-run.ts';
 import type { Ledger } from '../ledger/ledger.ts';
 import type { MonitoredRun, RunDenials } from './facts.ts';
 
@@ -67,16 +69,16 @@ export function createDenials(parts: DenialsParts): Denials {
 
   return {
     async record(denial) {
-      const denials = runs.get(denial.run)?.denials;
+      const run = runs.get(denial.run);
       let waitMs = 0;
-      if (denials !== undefined) {
+      for (const { id, denials } of run === undefined ? [] : lineageOf<MonitoredRun>(run)) {
         if (denials.count > denials.cap) return UNWRITTEN;
         denials.count += 1;
         if (denials.count > denials.cap) {
-          onExhausted(denial.run, `refused more than ${denials.cap} times, its cap of denials`);
+          onExhausted(id, `refused more than ${denials.cap} times, its cap of denials`);
           return UNWRITTEN;
         }
-        waitMs = reckon(denial.run, denials);
+        waitMs = Math.max(waitMs, reckon(id, denials));
       }
       await ledger.append(brief(denial));
       return { written: true, waitMs };

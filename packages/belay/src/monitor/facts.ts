@@ -55,6 +55,7 @@ export interface MonitoredRun extends RunIdentity {
   readonly tally: Tally;
   /** Refused attempts of any kind; see denials.ts. */
   readonly denials: RunDenials;
+  readonly parent?: MonitoredRun;
 }
 
 /** The head of an intent or a denial. Values of the query may be secret: only its keys are kept. */

@@ -28,7 +28,7 @@ export interface MeterParts {
 }
 
 export interface Meter {
-  /** What has stopped the run since step 7. */
+  /** What has stopped the run since step 7, or that its grant is over. */
   stopped(): BelayError | undefined;
   /** The request's body, metered when it is streamed. */
   request(body: CallBody): CallBody;
@@ -56,6 +56,10 @@ export function meter(parts: MeterParts): Meter {
   let open = true;
 
   const stopped = (): BelayError | undefined => {
+    const { expiresAt } = run.grant;
+    if (expiresAt !== undefined && clock() >= expiresAt) {
+      return new BelayError('ERR_STOPPED', 'the grant expired');
+    }
     const now = stops.check(run.scopes);
     if (now.epoch === after.epoch || !halts(now)) return undefined;
     return new BelayError('ERR_STOPPED', `${now.state}: ${now.reason}`);

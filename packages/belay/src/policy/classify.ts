@@ -62,7 +62,11 @@ function bodyOnRead({ method, body }: CallFacts): string | undefined {
   return bodiless && body.kind !== 'none' ? 'a body where none belongs' : undefined;
 }
 
-const SEVERITY: Readonly<Record<EffectClass, number>> = { read: 0, write: 1, irreversible: 2 };
+export const SEVERITY: Readonly<Record<EffectClass, number>> = {
+  read: 0,
+  write: 1,
+  irreversible: 2,
+};
 
 /** When routes disagree, the gravest effect counts. */
 function worstOf(routes: readonly Route[]): Route | undefined {

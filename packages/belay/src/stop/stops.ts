@@ -40,6 +40,14 @@ export interface Stops {
   register(hand: Hand): void;
 }
 
+export function sameScope(one: Scope, other: Scope): boolean {
+  return one.kind === other.kind && nameOf(one) === nameOf(other);
+}
+
+function nameOf(scope: Scope): string {
+  return scope.kind === 'global' ? '' : scope.name;
+}
+
 /** Whether a call that is on the road has to end. */
 export function halts({ state }: StopView): boolean {
   return state !== 'none' && state !== 'paused';
@@ -75,8 +83,6 @@ export function createStops(): Stops {
     next.resolve();
     next = Promise.withResolvers();
   };
-
-  const nameOf = (scope: Scope): string => (scope.kind === 'global' ? '' : scope.name);
 
   const held = (scope: Scope): Held => {
     const name = nameOf(scope);

@@ -23,12 +23,12 @@ export type OwnAddresses = () => readonly string[];
 export const hostAddresses: OwnAddresses = () =>
   Object.values(networkInterfaces()).flatMap((found = []) => found.map(({ address }) => address));
 
-/** Checked addresses of a target; rejects with ERR_ADDRESS. */
-export type Lookup = (target: Target) => Promise<readonly string[]>;
+/** Checked addresses of a target, for one environment; rejects with ERR_ADDRESS. */
+export type Lookup = (env: string, target: Target) => Promise<readonly string[]>;
 
 /**
- * Connections that open together share one query; an answer, and what the host calls its own, are
- * used for at most `ttlMs`.
+ * Connections of one environment that open together share one query; an answer, and what the host
+ * calls its own, are used for at most `ttlMs`.
  */
 export function createLookup(
   resolve: Resolve,
@@ -67,21 +67,22 @@ export function createLookup(
     return found.map(({ address }) => checked(host, address));
   }
 
-  return ({ host }) => {
+  return (env, { host }) => {
     if (isAddress(host)) {
       return new Promise((done) => done([checked(host, host)]));
     }
     const now = clock();
-    const known = answers.get(host);
+    const key = `${env}\n${host}`;
+    const known = answers.get(key);
     if (known !== undefined && now < known.until) return known.found;
     if (answers.size >= maxNames) {
       for (const [name, { until }] of answers) if (now >= until) answers.delete(name);
       if (answers.size >= maxNames) answers.clear();
     }
     const found = query(host);
-    answers.set(host, { until: now + ttlMs, found });
+    answers.set(key, { until: now + ttlMs, found });
     // A failed query is not kept; those who wait for it hear of it through `found` itself.
-    found.catch(() => answers.delete(host));
+    found.catch(() => answers.delete(key));
     return found;
   };
 }

@@ -138,6 +138,7 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
 
   /** Where a target is, and how to get there. */
   function placeOf(
+    env: string,
     target: Target,
     declared: DeclaredUpstream | undefined,
   ): { readonly connect: () => Promise<Socket> } | Failed {
@@ -158,18 +159,20 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
     const { address, port } = place;
     const to = { target, port, secureContext: context, connectTimeoutMs };
     return {
-      connect: async () => open(dial, address === undefined ? await lookup(target) : [address], to),
+      connect: async () =>
+        open(dial, address === undefined ? await lookup(env, target) : [address], to),
     };
   }
 
   function entryFor(
     key: string,
+    env: string,
     target: Target,
     declared: DeclaredUpstream | undefined,
   ): Entry | Failed {
     const known = entries.get(key);
     if (known !== undefined) return known;
-    const place = placeOf(target, declared);
+    const place = placeOf(env, target, declared);
     if ('kind' in place) return place;
     if (entries.size >= maxPools) closeIdle(Number.POSITIVE_INFINITY);
     if (entries.size >= maxPools) {
@@ -212,7 +215,7 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
       const declared =
         all.size === 0 ? undefined : (all.get(hostPort(target)) ?? all.get(target.host));
       if (request.kind === 'websocket' || request.kind === 'tunnel') {
-        const place = placeOf(target, declared);
+        const place = placeOf(env, target, declared);
         if ('kind' in place) return place;
         if (standing >= maxStanding) {
           return failed('upstream.unreachable', 'too many connections that stay at once');
@@ -223,7 +226,7 @@ export function createUpstream(options: UpstreamOptions = {}): Upstream {
       let key = `${env}\n${target.scheme}\n${target.host}\n${target.port}`;
       if (declared !== undefined) key += `\n${tagOf(declared)}`;
       if (trusted > 0) key += `\n${trusted}`;
-      const entry = entryFor(key, target, declared);
+      const entry = entryFor(key, env, target, declared);
       if ('kind' in entry) return entry;
       if (entry.inFlight >= maxInFlight) {
         return failed('upstream.unreachable', `too many calls to \`${target.host}\` at once`);

@@ -1,7 +1,9 @@
 // An agent outside any sandbox: what it sends through the explicit proxy is governed like every other
 // call, what the proxy does not know is turned away, and nobody is left to think that it is contained.
 
-import { chownSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, globSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { ORDINARY_UID } from '../installed.ts';
@@ -123,6 +125,92 @@ verifies(
 );
 
 verifies(
+  'identity.stolen-token',
+  'a stolen token is worth nothing in a sandbox, at another proxy, for another run, or after its own',
+  async () => {
+    const env = { API_KEY: KEY };
+    upstream.arrivals.length = 0;
+    place.put('proxy.txt', '');
+    chmodSync(join(place.workdir, 'proxy.txt'), 0o666);
+    const command = ['sh', '-c', 'echo "$HTTPS_PROXY" > proxy.txt; sleep 300'];
+    const victim = place.start(EXTERNAL, command, { env });
+    const proxy = await eventually('a token', () => {
+      return readFileSync(join(place.workdir, 'proxy.txt'), 'utf8').trim() || undefined;
+    });
+    const { port, username: run, password: token } = new URL(proxy);
+    const url = 'https://api.example/stolen';
+    const ask = (by: string) =>
+      place.outside(['curl', '-sS', '-m', '10', '-w', ' %{http_connect}', '-x', by, '-k', url]);
+
+    // The control: outside a sandbox whoever holds it passes for the run.
+    expect((await ask(proxy)).stdout).toContain('200');
+    expect(upstream.arrivals).toHaveLength(1);
+
+    // From inside a sandbox: the proxy is out of reach, and the field means nothing to the gateway.
+    const own = Object.values(networkInterfaces())
+      .flatMap((found = []) => found)
+      .find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
+    const ways = ['127.0.0.1', ...(own === undefined ? [] : [own])].map(
+      (host) =>
+        `curl -s -m 5 -k -o /dev/null -w '%{http_connect}\\n' -x ${proxy.replace('127.0.0.1', host)} ${url}`,
+    );
+    const basic = Buffer.from(`${run}:${token}`).toString('base64');
+    const field = `-H 'Proxy-Authorization: Basic ${basic}'`;
+    const script = [
+      ...ways,
+      `curl -s -m 5 -o /dev/null -w '%{http_code}\\n' ${field} https://api.example/own`,
+      `curl -s -m 5 -o /dev/null -w '%{http_code}\\n' -p -x http://${run}:${token}@api.example:80 http://api.example/tunnelled`,
+    ].join('\n');
+    // As an argument it would be in the ledger, where the commands of runs are.
+    place.put('thief.sh', script);
+    const thief = await place.run([], ['sh', 'thief.sh'], { env, timeoutMs: 60_000 });
+    const said = thief.stdout.trim().split('\n');
+    expect(said.slice(0, ways.length).every((code) => code !== '200')).toBe(true);
+    const arrived = upstream.arrivals.slice(1);
+    expect(arrived.every((arrival) => arrival.headers['proxy-authorization'] === undefined)).toBe(
+      true,
+    );
+    // Whatever passed is the thief's own.
+    const entries = await place.entries();
+    const intents = entries.filter((entry) => entry.type === 'intent' && entry.path !== '/x');
+    expect(intents.filter((entry) => entry.run === run)).toHaveLength(1);
+    for (const path of ['/own', '/tunnelled']) {
+      const about = entries.filter((entry) => 'path' in entry && entry.path === path);
+      expect(about.every((entry) => entry.run === thief.summary?.run)).toBe(true);
+    }
+
+    // For another run, and at another daemon's proxy.
+    const other = place.start(EXTERNAL, ['sleep', '300'], { env });
+    const otherRun = await eventually('another run', async () => {
+      return (await place.status()).runs.find((one) => one.run !== run)?.run;
+    });
+    expect((await ask(proxy.replace(run, otherRun))).stdout).toContain('407');
+    await using elsewhere = await openPlace({ allow: ['api.example'] });
+    const free = String(await freePort());
+    elsewhere.session.start(['up', '--proxy-port', free]);
+    await eventually('another proxy', async () => {
+      return (await ask(proxy.replace(port, free))).stdout.includes('407') || undefined;
+    });
+
+    // Nothing that stays holds it, and a kill revokes it at once.
+    const files = globSync('**', { cwd: place.session.home, withFileTypes: true });
+    for (const file of files.filter((entry) => entry.isFile())) {
+      const bytes = readFileSync(join(file.parentPath, file.name));
+      expect(bytes.includes(token), file.name).toBe(false);
+    }
+    // Before its launcher has heard of it.
+    victim.child.kill('SIGSTOP');
+    await place.session.belay(['kill', run]);
+    expect((await ask(proxy)).stdout).toContain('407');
+    victim.child.kill('SIGCONT');
+    expect(upstream.arrivals.filter(({ url: path }) => path === '/stolen')).toHaveLength(1);
+    await place.session.belay(['kill', otherRun]);
+    await Promise.all([victim.ended, other.ended]);
+  },
+  { timeoutMs: 90_000 },
+);
+
+verifies(
   'run.external',
   'an environment that demands a sandbox refuses a run without one',
   async () => {
@@ -149,3 +237,13 @@ verifies(
   },
   { timeoutMs: 60_000, skip: !root && 'only root can start an agent as root' },
 );
+
+function freePort(): Promise<number> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
+}

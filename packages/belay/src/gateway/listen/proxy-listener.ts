@@ -23,8 +23,8 @@ export interface ProxyOptions {
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
-  /** Compares in constant time; null: not these credentials. */
-  authenticate(user: string, password: string): RunId | null;
+  /** Compares in constant time; null: not these credentials at the proxy on `host:port`. */
+  authenticate(listener: string, user: string, password: string): RunId | null;
 }
 
 export interface ProxyListener {
@@ -51,11 +51,12 @@ export async function listenForProxy(
 ): Promise<ProxyListener> {
   const connections = new WeakMap<object, Connection>();
   const sockets = new Set<Socket>();
+  let listener = '';
 
   const attachmentFor = (request: IncomingMessage): Attachment | undefined => {
     const credentials = parseBasic(request.headers['proxy-authorization']);
     if (credentials === undefined) return undefined;
-    const run = options.authenticate(credentials.user, credentials.password);
+    const run = options.authenticate(listener, credentials.user, credentials.password);
     return run === null ? undefined : parts.attachmentOf(run);
   };
 
@@ -129,6 +130,7 @@ export async function listenForProxy(
     });
   });
   const { address, port } = server.address() as AddressInfo;
+  listener = `${address}:${port}`;
   return {
     host: address,
     port,

@@ -48,6 +48,33 @@ verifies('gw.ssrf', 'a name that resolves to any refused address is not dialled'
 });
 
 verifies(
+  'identity.two-environments',
+  'an answer of the resolver serves connections of its environment only',
+  async () => {
+    const asked: string[] = [];
+    await using origin = await startOrigin((_q, reply) => reply.end('ok'));
+    await using upstream = createUpstream({
+      resolve: async (host) => {
+        asked.push(host);
+        return [{ address: '93.184.216.35', family: 4 }];
+      },
+      resolveTtlMs: 60_000,
+      dial: () => netConnect({ host: '127.0.0.1', port: origin.port }),
+    });
+    for (const env of ['staging', 'staging', 'production']) {
+      // Other ports are other pools, so each call opens a connection.
+      for (const port of [8001, 8002]) {
+        const to = { ...target('http', 'one.example'), port };
+        await readAll(
+          expectResponse(await upstream.send({ ...request(to, NOTHING_DECLARED), env })),
+        );
+      }
+    }
+    expect(asked).toEqual(['one.example', 'one.example']);
+  },
+);
+
+verifies(
   'gw.ssrf',
   "the host's own public addresses are refused, by name and as such, as soon as it has them",
   async () => {
