@@ -132,6 +132,32 @@ export const requirements = {
   },
   'policy.explain': { behaviour: '`belay policy explain` names the deciding policy' },
   'policy.test': { behaviour: '`belay policy test` runs cases and fails on a surprise' },
+
+  // git over HTTP
+  'git.push-agent': {
+    behaviour:
+      'clone, fetch and push to `agent/*` pass; the ledger has repository, ref, old and new commit',
+  },
+  'git.push-main': { behaviour: 'a push outside `agent/*` is denied unless it is granted' },
+  'git.force-push': {
+    behaviour: 'a push that is not shown to be a fast-forward is denied unless it is granted',
+  },
+  'git.delete-ref': { behaviour: 'a push that deletes a ref is denied unless it is granted' },
+  'git.every-ref': { behaviour: 'each ref of a push is judged, and it passes whole or not at all' },
+  'git.ancestry': {
+    behaviour: 'only commits that are sent, by their hashes, show that a push is a fast-forward',
+  },
+  'git.unreadable': {
+    behaviour: 'what a server might take for a push, and what is not read as one, is denied',
+  },
+  'git.remotes': {
+    behaviour: '`git@HOST:` and `ssh://git@HOST/` remotes are reached by HTTPS in the sandbox',
+  },
+  'git.preset': {
+    behaviour:
+      '`github-write-branch` permits pushes to `agent/*` and pull requests, no other write',
+  },
+
   'config.errors': { behaviour: 'a broken or unknown key is refused with file, line and hint' },
   'config.secret-unreadable': { behaviour: 'an unreadable secret is one clear message' },
 

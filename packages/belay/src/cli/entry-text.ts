@@ -1,6 +1,6 @@
 // One ledger entry as one line for people.
 
-import type { Entry, RunOpen } from '../core/entry.ts';
+import type { CallHead, Entry, RunOpen } from '../core/entry.ts';
 import { hostPort, printable } from '../core/target.ts';
 import { bytes, milliseconds } from './output.ts';
 
@@ -13,11 +13,11 @@ export function entryText(entry: Entry): string {
 function what(entry: Entry): string {
   switch (entry.type) {
     case 'intent':
-      return `intent   ${entry.method} ${entry.scheme}://${hostPort(entry)}${entry.path} (${entry.effect})`;
+      return `intent   ${entry.method} ${entry.scheme}://${hostPort(entry)}${entry.path} (${entry.effect})${pushed(entry)}`;
     case 'intent.extended':
       return `more     ${bytes(entry.bytes)} reserved`;
     case 'denial':
-      return `denied   ${entry.method} ${entry.scheme}://${hostPort(entry)}${entry.path}: ${entry.code}, ${entry.reason}; told ${entry.told.status}`;
+      return `denied   ${entry.method} ${entry.scheme}://${hostPort(entry)}${entry.path}: ${entry.code}, ${entry.reason}; told ${entry.told.status}${pushed(entry)}`;
     case 'outcome': {
       const how =
         entry.error === undefined
@@ -65,4 +65,17 @@ function openedHow({ mode, containment, parent }: RunOpen): string {
     ...(containment === 'external' ? ['no sandbox'] : []),
     ...(parent === undefined ? [] : [`part of ${parent}`]),
   ].join(', ');
+}
+
+/** What a push would do to which ref. */
+function pushed({ push }: CallHead): string {
+  if (push === undefined) return '';
+  const { refs, more } = push;
+  const each = refs.map(({ change, ref, old, new: id }) => {
+    const ids = [old, id].map((one) => one?.slice(0, 12) ?? 'nothing').join('..');
+    return `${change} ${ref} ${ids}`;
+  });
+  return [`; push to ${push.repository}`, ...each, ...(more ? [`${more} more refs`] : [])].join(
+    '; ',
+  );
 }

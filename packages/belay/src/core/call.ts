@@ -3,6 +3,7 @@
 
 import type { BelayError } from './errors.ts';
 import type { CallId, RunId } from './ids.ts';
+import type { Push, UnreadablePush } from './push.ts';
 import type { Target } from './target.ts';
 import type { Denial } from './verdict.ts';
 
@@ -36,6 +37,8 @@ export interface Call {
   readonly query: string;
   readonly headers: Headers;
   readonly body: CallBody;
+  /** Of a push over git's smart HTTP. */
+  readonly push?: Push | UnreadablePush;
   /** The call that this one repeats: same run, method, target and body digest within 10 minutes. */
   readonly retryOf?: CallId;
   /** Aborted when the client goes away. */

@@ -37,6 +37,7 @@ type Whole<T> = T extends string | number | readonly string[] | undefined
       readonly [K in keyof T]-?: Whole<T[K]> | (object extends Pick<T, K> ? undefined : never);
     };
 type Placed<T> = Extract<Entry, T>;
+type Pushed = NonNullable<Intent['push']>;
 
 // INVARIANT: members in the order of their UTF-16 code units (RFC 8785 section 3.2.3).
 function sortedIntent(e: Placed<Intent>): Whole<Placed<Intent>> {
@@ -58,6 +59,7 @@ function sortedIntent(e: Placed<Intent>): Whole<Placed<Intent>> {
     path: e.path,
     policies: e.policies,
     port: e.port,
+    push: e.push && sortedPush(e.push),
     queryKeys: e.queryKeys,
     reasons: e.reasons,
     reserved: { bytes, calls },
@@ -68,6 +70,14 @@ function sortedIntent(e: Placed<Intent>): Whole<Placed<Intent>> {
     ts: e.ts,
     type: e.type,
     v: e.v,
+  };
+}
+
+function sortedPush(e: Pushed): Whole<Pushed> {
+  return {
+    more: e.more,
+    refs: e.refs.map((r) => ({ change: r.change, new: r.new, old: r.old, ref: r.ref })),
+    repository: e.repository,
   };
 }
 

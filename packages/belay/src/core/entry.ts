@@ -4,6 +4,7 @@
 
 import type { CallKind, EffectClass, Mode } from './call.ts';
 import type { CallId, EntryId, RunId } from './ids.ts';
+import type { RefChange } from './push.ts';
 import type { Scheme } from './target.ts';
 import type { DenyCode, Step, Told } from './verdict.ts';
 
@@ -30,6 +31,13 @@ export interface CallHead {
     readonly sha256?: string;
   };
   readonly retryOf?: CallId;
+  /** Of a git push that was read: each ref that it would change. */
+  readonly push?: {
+    readonly repository: string;
+    readonly refs: readonly RefChange[];
+    /** Left out of `refs`, in a denial. */
+    readonly more?: number;
+  };
 }
 
 /** Written before the effect (I2). */

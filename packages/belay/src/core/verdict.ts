@@ -21,6 +21,7 @@ export type DenyCode =
   | 'policy.no-permit'
   | 'policy.forbid'
   | 'policy.error'
+  | 'push.unreadable'
   | 'approval.required'
   | 'shadow.write'
   | 'budget.calls'

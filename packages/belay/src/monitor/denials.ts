@@ -42,6 +42,7 @@ export interface Denials {
 const MOST_TEXT = 500;
 const MOST_KEYS = 8;
 const MOST_KEY = 64;
+const MOST_REFS = 4;
 
 const UNWRITTEN: Recorded = { written: false, waitMs: 0 };
 const LONGEST_WAIT_MS = 2_000;
@@ -92,11 +93,12 @@ function brief(denial: DenialEntry | NetDenial): DenialEntry | NetDenial {
   if (denial.type === 'net.denial') {
     return { ...denial, host: excerpt(denial.host, MOST_TEXT), reason };
   }
-  const { queryKeys: keys } = denial;
+  const { queryKeys: keys, push } = denial;
   return {
     ...denial,
     path: excerpt(denial.path, MOST_TEXT),
     ...(keys === undefined ? {} : { queryKeys: few(keys) }),
+    ...(push === undefined ? {} : { push: briefPush(push) }),
     reason,
   };
 }
@@ -105,3 +107,15 @@ function few(keys: readonly string[]): readonly string[] {
   const some = keys.slice(0, MOST_KEYS).map((key) => excerpt(key, MOST_KEY));
   return keys.length > MOST_KEYS ? [...some, '…'] : some;
 }
+
+/** The names of refs are bounded where they are read. */
+function briefPush({ repository, refs }: Pushed): Pushed {
+  const more = refs.length - MOST_REFS;
+  return {
+    repository: excerpt(repository, MOST_TEXT),
+    refs: refs.slice(0, MOST_REFS),
+    ...(more > 0 ? { more } : {}),
+  };
+}
+
+type Pushed = NonNullable<DenialEntry['push']>;

@@ -64,7 +64,7 @@ export function headOf(
   run: MonitoredRun | undefined,
   { effect, kind, reasons }: Classified,
 ): CallHead {
-  const { body, target } = call;
+  const { body, push, target } = call;
   return {
     call: call.id,
     kind,
@@ -84,6 +84,7 @@ export function headOf(
         ? { kind: body.kind, sizeBytes: body.bytes.length, sha256: body.sha256 }
         : { kind: body.kind },
     ...(call.retryOf === undefined ? {} : { retryOf: call.retryOf }),
+    ...(push?.kind === 'push' ? { push: { repository: push.repository, refs: push.refs } } : {}),
   };
 }
 

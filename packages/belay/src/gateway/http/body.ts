@@ -17,24 +17,29 @@ export interface ReadBody {
   readonly body: CallBody;
   /** Counted in `attachment.bufferedBytes` until the caller takes it off. */
   readonly heldBytes: number;
+  /** What a streamed body begins with, when that was asked for. */
+  readonly first?: Buffer;
 }
 
 export const NO_BODY: ReadBody = { body: { kind: 'none' }, heldBytes: 0 };
 
 /**
  * Reads a body whose head said `bodyBytes` (undefined: chunked). `proceed` tells a client that
- * waits for it to send. Rejects with ERR_ABORTED when the client leaves, and with ERR_PROTOCOL for
- * trailers behind it; a streamed one breaks off with them.
+ * waits for it to send. Of one that is streamed `firstBytes`, or all of it, are read and kept first.
+ * Rejects with ERR_ABORTED when the client leaves, and with ERR_PROTOCOL for trailers behind it; a
+ * streamed one breaks off with them.
  */
 export function readBody(
   request: IncomingMessage,
   bodyBytes: number | undefined,
   attachment: Attachment,
   proceed: () => void,
+  firstBytes = 0,
 ): Promise<ReadBody> {
   // What the others of the run hold is asked whenever something arrives: many may start together.
   const full = (): boolean => attachment.bufferedBytes > RUN_BUFFER_BYTES;
-  if (full() || (bodyBytes !== undefined && bodyBytes > BUFFER_BYTES)) {
+  const large = bodyBytes !== undefined && bodyBytes > BUFFER_BYTES;
+  if (firstBytes === 0 && (large || full())) {
     const body: CallBody = { kind: 'streamed', source: stream([], request, proceed) };
     return Promise.resolve({ body, heldBytes: 0 });
   }
@@ -49,11 +54,12 @@ export function readBody(
       chunks.push(chunk);
       size += chunk.length;
       attachment.bufferedBytes += chunk.length;
-      if (size <= BUFFER_BYTES && !full()) return;
+      if (size <= firstBytes || (size <= BUFFER_BYTES && !large && !full())) return;
       stop();
       request.pause();
+      const first = firstBytes === 0 ? {} : { first: Buffer.concat(chunks, size) };
       const body: CallBody = { kind: 'streamed', source: stream(chunks, request, () => {}) };
-      resolve({ body, heldBytes: size });
+      resolve({ body, heldBytes: size, ...first });
     };
     const onEnd = (): void => {
       stop();

@@ -9,6 +9,7 @@ import { type CallId, type Clock, type Random, uuid7 } from '../../core/ids.ts';
 import { printable } from '../../core/target.ts';
 import { type Connection, endCall, openCall, type Report } from '../connection.ts';
 import { breakOff, bytesOf } from '../flow.ts';
+import { isPush, PUSH_BYTES, readPush } from '../git/push.ts';
 import { type Ask, refuse, respond, switchOver } from './answer.ts';
 import { NO_BODY, type ReadBody, readBody } from './body.ts';
 import { type Head, parseHead } from './head.ts';
@@ -68,15 +69,20 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
       begin(ask, head, { body: { kind: 'streamed', source }, heldBytes: 0 }, kind);
       return;
     }
-    if (!hasBody) {
+    const push = isPush(head);
+    if (!hasBody && !push) {
       begin(ask, head, NO_BODY, kind);
       return;
     }
     const proceed = (): void => {
       if (head.expectsContinue && connection.open && !reply.headersSent) reply.writeContinue();
     };
-    readBody(request, head.bodyBytes, connection.attachment, proceed).then(
-      (read) => begin(ask, head, read, kind),
+    const { attachment } = connection;
+    const reading = hasBody
+      ? readBody(request, head.bodyBytes, attachment, proceed, push ? PUSH_BYTES : 0)
+      : Promise.resolve(NO_BODY);
+    reading.then(
+      (read) => (push ? beginPush(ask, head, read) : begin(ask, head, read, kind)),
       (error: BelayError) => {
         // A client that left before its request was whole: there is no call.
         if (error.code !== 'ERR_PROTOCOL') return;
@@ -85,11 +91,22 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
     );
   }
 
+  async function beginPush(ask: Ask, head: Head, read: ReadBody): Promise<void> {
+    const { body } = read;
+    const first = body.kind === 'buffered' ? asBuffer(body.bytes) : read.first;
+    const push = await readPush(head, first, body.kind !== 'streamed').catch(
+      // INVARIANT: I7: a fault of ours makes it a push that nobody can permit.
+      (error) => ({ kind: 'unreadable', reason: `a fault: ${reasonOf(error)}` }) as const,
+    );
+    begin(ask, head, read, 'http', push);
+  }
+
   function begin(
     ask: Ask,
     head: Head,
     { body, heldBytes }: ReadBody,
     kind: 'http' | 'websocket',
+    push?: Call['push'],
   ): void {
     const { connection } = ask;
     const { attachment } = connection;
@@ -114,6 +131,7 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
       headers,
       body,
       signal: open.abort.signal,
+      ...(push === undefined ? {} : { push }),
     };
     perform(retryOf === undefined ? call : { ...call, retryOf })
       .then((result) => {
@@ -188,4 +206,8 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
       breakOff(connection);
     },
   };
+}
+
+function asBuffer({ buffer, byteOffset, length }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, length);
 }

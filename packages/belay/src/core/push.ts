@@ -1,0 +1,50 @@
+// A git push, as its request says it: which refs of which repository it would change, and how. The
+// ids are the client's word; the server compares the old one with what the ref is, so that a change
+// that was judged against another state does not happen.
+
+/**
+ * `fast-forward`: the commits that were sent show that the new commit follows the old one, each by
+ * its own hash. `unproven`: they do not, which counts as a forced push.
+ */
+export type Change = 'create' | 'fast-forward' | 'unproven' | 'delete';
+
+export interface RefChange {
+  readonly change: Change;
+  /** Object ids in lower case; absent where there is none. */
+  readonly new?: string;
+  readonly old?: string;
+  /** Its full name: `refs/heads/agent/x`. */
+  readonly ref: string;
+}
+
+export interface Push {
+  readonly kind: 'push';
+  /** The path of the repository, without its first slash and a last `.git`. */
+  readonly repository: string;
+  /** None: a client asks whether it may push, before it sends much. */
+  readonly refs: readonly RefChange[];
+}
+
+/** What a server might take for a push, and what is not read as one. No policy permits it. */
+export interface UnreadablePush {
+  readonly kind: 'unreadable';
+  readonly reason: string;
+}
+
+/** Where agents may push when nothing else is granted. */
+export const AGENT_BRANCHES = 'refs/heads/agent/';
+
+/** How policies name what a push does to a ref. */
+export type PushAction = 'git.push' | 'git.force-push' | 'git.delete-ref';
+
+export function pushAction(change: Change): PushAction {
+  switch (change) {
+    case 'create':
+    case 'fast-forward':
+      return 'git.push';
+    case 'unproven':
+      return 'git.force-push';
+    case 'delete':
+      return 'git.delete-ref';
+  }
+}

@@ -1,0 +1,168 @@
+// Whether a commit follows another one, shown by the commits at the front of a pack (gitformat-pack).
+// A commit counts by the hash of what it holds, so nothing that a client says is believed: each link
+// from the new commit to the old one is in the bytes that are sent on. What cannot be read is passed
+// over, and then there is no proof. Time and memory are bounded, and a turn is given back in between.
+
+import { createHash } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { inflateSync } from 'node:zlib';
+import { applyDelta } from './delta.ts';
+
+const MOST_OBJECTS = 10_000;
+const OBJECTS_A_TURN = 100;
+/** Of one object, and of all of them together, inflated. */
+const MOST_OBJECT_BYTES = 1 << 20;
+const MOST_BYTES = 16 << 20;
+
+export interface Link {
+  readonly old: string;
+  readonly new: string;
+}
+
+const HEADER_BYTES = 12;
+const COMMIT = 1;
+const OFS_DELTA = 6;
+const REF_DELTA = 7;
+
+/** For each link, whether the commits in `pack` show it. `pack` may end anywhere. */
+export async function follows(
+  pack: Buffer,
+  links: readonly Link[],
+  hash: 'sha1' | 'sha256',
+): Promise<readonly boolean[]> {
+  const parents = new Map<string, readonly string[]>();
+  const shown = (): readonly boolean[] => links.map((link) => reaches(parents, link));
+  const byOffset = new Map<number, Buffer>();
+  const byId = new Map<string, Buffer>();
+  let at = HEADER_BYTES;
+  let left = MOST_BYTES;
+  let commits = 0;
+  for (let n = 0; n < MOST_OBJECTS && left > 0; n++) {
+    if (n % OBJECTS_A_TURN === OBJECTS_A_TURN - 1) await nextTurn();
+    const object = objectAt(pack, at, hash, Math.min(left, MOST_OBJECT_BYTES));
+    if (object === undefined) break;
+    left -= object.content.length;
+    const content = commitOf(object, at, byOffset, byId, Math.min(left, MOST_OBJECT_BYTES));
+    if (content !== undefined) {
+      left -= content.length;
+      const id = createHash(hash).update(`commit ${content.length}\0`).update(content);
+      const name = id.digest('hex');
+      parents.set(name, parentsOf(content, hash));
+      byOffset.set(at, content);
+      byId.set(name, content);
+      commits += 1;
+    } else if (commits > 0) {
+      // Git sends its commits first: behind them there is seldom another.
+      commits = 0;
+      if (shown().every((one) => one)) break;
+    }
+    at = object.end;
+  }
+  return shown();
+}
+
+function reaches(parents: ReadonlyMap<string, readonly string[]>, link: Link): boolean {
+  const seen = new Set([link.new]);
+  for (const id of seen) {
+    if (id === link.old) return true;
+    for (const parent of parents.get(id) ?? []) seen.add(parent);
+  }
+  return false;
+}
+
+interface PackedObject {
+  readonly type: number;
+  /** Of a delta: how far before it its base begins, or the base's id. */
+  readonly base?: number | string;
+  readonly content: Buffer;
+  readonly end: number;
+}
+
+/** Undefined when it is not whole, not readable, or larger than `most`. */
+function objectAt(
+  pack: Buffer,
+  start: number,
+  hash: 'sha1' | 'sha256',
+  most: number,
+): PackedObject | undefined {
+  let at = start;
+  let byte = pack[at++];
+  if (byte === undefined) return undefined;
+  const type = (byte >> 4) & 7;
+  let size = byte & 15;
+  for (let scale = 16; byte & 0x80; scale *= 128) {
+    byte = pack[at++];
+    if (byte === undefined || scale > most) return undefined;
+    size += (byte & 0x7f) * scale;
+  }
+  if (size > most) return undefined;
+  let base: number | string | undefined;
+  if (type === OFS_DELTA) {
+    let back = 0;
+    for (let first = true; first || (byte as number) & 0x80; first = false) {
+      byte = pack[at++];
+      if (byte === undefined || back > pack.length) return undefined;
+      back = (first ? 0 : (back + 1) * 128) + (byte & 0x7f);
+    }
+    base = back;
+  } else if (type === REF_DELTA) {
+    const end = at + (hash === 'sha1' ? 20 : 32);
+    base = pack.toString('hex', at, end);
+    at = end;
+  }
+  const inflated = inflate(pack.subarray(at), size);
+  if (inflated === undefined) return undefined;
+  const { content, used } = inflated;
+  return { type, ...(base === undefined ? {} : { base }), content, end: at + used };
+}
+
+function inflate(
+  bytes: Buffer,
+  size: number,
+): { readonly content: Buffer; readonly used: number } | undefined {
+  try {
+    const options = { info: true, maxOutputLength: Math.max(1, size), chunkSize: chunkFor(size) };
+    // With `info` the answer has this shape; its type does not say so.
+    const { buffer, engine } = inflateSync(bytes, options) as unknown as {
+      readonly buffer: Buffer;
+      readonly engine: { readonly bytesWritten: number };
+    };
+    return buffer.length === size ? { content: buffer, used: engine.bytesWritten } : undefined;
+  } catch {
+    return undefined; // cut off, or no stream at all: there is no proof in it
+  }
+}
+
+/** Memory is taken by the chunk, and most objects are small. */
+function chunkFor(size: number): number {
+  return Math.min(16_384, Math.max(256, size + 1));
+}
+
+/** The content of a commit, whole or as a delta on a commit before it. */
+function commitOf(
+  { type, base, content }: PackedObject,
+  at: number,
+  byOffset: ReadonlyMap<number, Buffer>,
+  byId: ReadonlyMap<string, Buffer>,
+  most: number,
+): Buffer | undefined {
+  if (type === COMMIT) return content;
+  if (base === undefined) return undefined;
+  const from = typeof base === 'number' ? byOffset.get(at - base) : byId.get(base);
+  return from === undefined ? undefined : applyDelta(from, content, most);
+}
+
+/** The lines `parent ID` behind the line `tree ID`; git reads them at this place and no other. */
+function parentsOf(commit: Buffer, hash: 'sha1' | 'sha256'): readonly string[] {
+  const digits = hash === 'sha1' ? 40 : 64;
+  const found: string[] = [];
+  let at = 'tree \n'.length + digits;
+  if (commit.toString('latin1', 0, 5) !== 'tree ') return found;
+  for (;;) {
+    const line = commit.toString('latin1', at, at + 'parent \n'.length + digits);
+    const [, id] = /^parent ([0-9a-f]+)\n$/.exec(line) ?? [];
+    if (id?.length !== digits) return found;
+    found.push(id);
+    at += line.length;
+  }
+}

@@ -1,0 +1,81 @@
+// Finds pushes among requests and reads them. A request that any server may take for a push, by its
+// path or by the type of its body, is one, or it is unreadable, which no policy permits: it must not
+// pass as a write like others. What is read here are the very bytes that are sent on.
+
+import type { Push, RefChange, UnreadablePush } from '../../core/push.ts';
+import type { Head } from '../http/head.ts';
+import { type Command, type CommandList, readCommands } from './commands.ts';
+import { follows, type Link } from './pack.ts';
+
+type AskedHead = Pick<Head, 'method' | 'path' | 'query' | 'headers' | 'bodyBytes'>;
+
+/** Of a body that is too large to keep: enough for its commands and for the commits of most pushes. */
+export const PUSH_BYTES = 128 << 10;
+
+const SERVICE = /(?:^|\/)git-receive-pack(?![a-z0-9_-])/i;
+const BODY_TYPE = 'application/x-git-receive-pack-request';
+
+/** Whether a request could be a push: then its body is read with `readPush`. */
+export function isPush({ method, path, headers, bodyBytes }: AskedHead): boolean {
+  if (bodyBytes === 0 && (method === 'GET' || method === 'HEAD' || method === 'OPTIONS')) {
+    return false;
+  }
+  if (SERVICE.test(path) || (path.includes('%') && SERVICE.test(decoded(path)))) return true;
+  return headers.some(([name, value]) => name === 'content-type' && /git-receive/i.test(value));
+}
+
+/** `first`: what was read of the body, from its start; `whole`: all of it. */
+export async function readPush(
+  head: AskedHead,
+  first: Buffer | undefined,
+  whole: boolean,
+): Promise<Push | UnreadablePush> {
+  const repository = /^\/(.+?)(?:\.git)?\/git-receive-pack$/.exec(head.path)?.[1];
+  if (repository === undefined) return unreadable('its path is not that of a repository');
+  if (head.method !== 'POST') return unreadable(`its method is ${head.method}`);
+  if (head.query !== '') return unreadable('it has a query');
+  const type = head.headers.find(([name]) => name === 'content-type')?.[1];
+  if (type !== BODY_TYPE) return unreadable('its body is of another type');
+  if (head.headers.some(([name]) => name === 'content-encoding')) {
+    return unreadable('its body is in a coding');
+  }
+  if (first === undefined) return unreadable('it has no body');
+  const list = readCommands(first, whole);
+  if (list.kind === 'unreadable') return unreadable(list.reason);
+  return { kind: 'push', repository, refs: await changes(list, first.subarray(list.end)) };
+}
+
+async function changes(
+  { commands, hash }: CommandList,
+  pack: Buffer,
+): Promise<readonly RefChange[]> {
+  const links = commands.flatMap((command): Link[] =>
+    command.old === undefined || command.new === undefined
+      ? []
+      : [{ old: command.old, new: command.new }],
+  );
+  const shown = links.length === 0 ? [] : await follows(pack, links, hash);
+  const proven = new Set(links.filter((_, i) => shown[i]).map(({ new: id, old }) => old + id));
+  return commands.map((command) => change(command, proven));
+}
+
+function change({ ref, old, new: id }: Command, proven: ReadonlySet<string>): RefChange {
+  if (id === undefined) return { change: 'delete', ...(old === undefined ? {} : { old }), ref };
+  if (old === undefined) return { change: 'create', new: id, ref };
+  return { change: proven.has(old + id) ? 'fast-forward' : 'unproven', new: id, old, ref };
+}
+
+/** With every escape undone, as often as some server might. */
+function decoded(path: string): string {
+  let text = path;
+  for (let i = 0; i < 4 && text.includes('%'); i++) {
+    text = text.replace(/%[0-9A-Fa-f]{2}/g, (triplet) =>
+      String.fromCharCode(Number.parseInt(triplet.slice(1), 16)),
+    );
+  }
+  return text;
+}
+
+function unreadable(reason: string): UnreadablePush {
+  return { kind: 'unreadable', reason: `not read as a push: ${reason}` };
+}
