@@ -1,6 +1,7 @@
 // What a grant allows, as written in `allow` or after `--allow`: a preset by name, or one exact
 // host with the ports 443 and 80, or with the port that is given. `tls://HOST` and `tcp://HOST:PORT` are
-// tunnels, which are not looked into. Nothing here is a pattern.
+// tunnels, which are not looked into. `git.push:HOST/REPOSITORY#BRANCH` is in allow-push.ts. No host is a
+// pattern.
 
 import { type BelayError, reasonOf } from '../core/errors.ts';
 import {
@@ -11,10 +12,12 @@ import {
   printable,
   type Tunnel,
 } from '../core/target.ts';
+import { meansPush, type PushEntry, parsePush } from './allow-push.ts';
 import { PRESETS, presetNamed } from './presets.ts';
 import { didYouMean } from './suggest.ts';
 
 export type AllowEntry =
+  | PushEntry
   | { readonly kind: 'preset'; readonly text: string; readonly origin: string }
   | {
       readonly kind: 'host';
@@ -47,6 +50,7 @@ export function parseAllow(text: string, origin: string): AllowEntry | AllowFaul
   const name = text.trim();
   if (presetNamed(name) !== undefined) return { kind: 'preset', text: name, origin };
   const shown = `\`${printable(text)}\``;
+  if (meansPush(name)) return pushOf(name, shown, origin);
   const tunnel = /^(tls|tcp):\/\/(\[[^\]/]*\]|[^:/]*)(?::(\d+))?\/?$/i.exec(name);
   if (tunnel !== null) return parseTunnel(tunnel, shown, origin);
   if (/^[a-z][a-z0-9+.-]*:\/\//i.test(name)) {
@@ -116,6 +120,19 @@ function parseTunnel(
     host,
     port,
   };
+}
+
+function pushOf(name: string, shown: string, origin: string): AllowEntry | AllowFault {
+  try {
+    const entry = parsePush(name, origin);
+    if (entry !== undefined) return entry;
+  } catch (error) {
+    return fault(reasonOf(error as BelayError));
+  }
+  return fault(
+    `${shown} names no push`,
+    'write it as `git.push:HOST/REPOSITORY#BRANCH`, with `git.force-push` or `git.delete-ref` for those',
+  );
 }
 
 function hostOf(text: string): Host | AllowFault {

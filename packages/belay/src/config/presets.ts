@@ -1,8 +1,10 @@
 // Presets: named, reviewable sets of routes that grants are composed from. This file is data. A
 // route is HTTPS on port 443; its host may start with `*.` (any name below, not the name itself);
-// paths are patterns as in glob.ts. No preset publishes or uploads anything.
+// paths are patterns as in glob.ts. No preset publishes a package; the one that uploads anything names
+// the refs that it pushes to.
 
 import type { CallKind, EffectClass } from '../core/call.ts';
+import { AGENT_BRANCHES } from '../core/push.ts';
 
 export interface PresetRoute {
   readonly host: string;
@@ -12,6 +14,8 @@ export interface PresetRoute {
   readonly query?: Readonly<Record<string, string>>;
   readonly effect: EffectClass;
   readonly kind?: CallKind;
+  /** Of a push: the refs that it may make or move forward; as in a grant, `*` also across slashes. */
+  readonly refs?: readonly string[];
   /** Why the effect is what it is. */
   readonly reason: string;
 }
@@ -211,6 +215,36 @@ const githubRead: Preset = {
   ],
 };
 
+const githubWriteBranch: Preset = {
+  name: 'github-write-branch',
+  description: 'git push to branches below agent/, and opening pull requests; with github-read',
+  routes: [
+    {
+      host: 'github.com',
+      methods: ['GET'],
+      paths: ['/*/*/info/refs'],
+      query: { service: 'git-receive-pack' },
+      effect: 'read',
+      reason: 'refs of a repository, before a git push',
+    },
+    {
+      host: 'github.com',
+      methods: ['POST'],
+      paths: ['/*/*/git-receive-pack'],
+      effect: 'write',
+      refs: [`${AGENT_BRANCHES}*`],
+      reason: 'git push',
+    },
+    {
+      host: 'api.github.com',
+      methods: ['POST'],
+      paths: ['/repos/*/*/pulls'],
+      effect: 'write',
+      reason: 'opening a pull request',
+    },
+  ],
+};
+
 const modelOpenai: Preset = {
   name: 'model:openai',
   description: 'inference at api.openai.com',
@@ -270,6 +304,7 @@ export const PRESETS: readonly Preset[] = [
   cratesRead,
   debianRead,
   githubRead,
+  githubWriteBranch,
 ];
 
 export function presetNamed(name: string): Preset | undefined {

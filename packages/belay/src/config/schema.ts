@@ -44,7 +44,7 @@ const grant = z.strictObject({
     .max(256)
     .default([])
     .describe(
-      'presets, hosts (ports 443 and 80), HOST:PORT, tls://HOST or tcp://HOST:PORT; nothing else is reachable',
+      'presets, hosts (ports 443 and 80), HOST:PORT, tls://HOST, tcp://HOST:PORT, or pushes beyond agent/*: git.push:HOST/REPOSITORY#BRANCH; nothing else is reachable',
     ),
   expires: z.string().optional().describe('a date and time: 2027-01-01T00:00:00Z'),
   state: z.enum(['active', 'under review']).default('active'),

@@ -1,9 +1,9 @@
 // Decisions, kept under a key that holds everything that they depend on, and bounded.
 
 import type { Reads } from './reads.ts';
-import type { HttpContext, PolicyRequest } from './request.ts';
+import type { PolicyRequest, PushContext } from './request.ts';
 
-const ATTRIBUTES: readonly (keyof HttpContext)[] = [
+const ATTRIBUTES: readonly (keyof PushContext)[] = [
   'method',
   'scheme',
   'port',
@@ -14,6 +14,11 @@ const ATTRIBUTES: readonly (keyof HttpContext)[] = [
   'kind',
   'shadow',
   'routes',
+  'repository',
+  'ref',
+  'old',
+  'new',
+  'change',
 ];
 
 /**
@@ -25,7 +30,7 @@ export function decisionKey(request: PolicyRequest, reads: Reads): string {
   let key = part(agent) + part(environment) + part(action) + part(host);
   for (const attribute of ATTRIBUTES) {
     if (reads !== 'all' && !reads.has(attribute)) continue;
-    const value = context[attribute];
+    const value = (context as Partial<PushContext>)[attribute];
     if (Array.isArray(value)) key += `${value.length}[${value.toSorted().map(part).join('')}`;
     else key += value === undefined ? '-' : part(String(value));
   }

@@ -2,9 +2,10 @@
 // preset's route says more than a method, but only within a preset that the run was granted.
 
 import type { Call, CallKind, EffectClass } from '../core/call.ts';
+import type { RefChange } from '../core/push.ts';
 import type { Route, RouteTable } from './routes.ts';
 
-export type CallFacts = Pick<Call, 'method' | 'target' | 'path' | 'query' | 'kind'> & {
+export type CallFacts = Pick<Call, 'method' | 'target' | 'path' | 'query' | 'kind' | 'push'> & {
   readonly body: { readonly kind: Call['body']['kind']; readonly bytes?: Uint8Array };
 };
 
@@ -34,6 +35,10 @@ export function classify(
     const effect = plain.effect === 'irreversible' ? 'irreversible' : 'write';
     return { effect, kind, reasons: [`method ${call.method}`, odd] };
   }
+  if (call.push !== undefined) {
+    const { effect, reasons } = ofPush(call.push);
+    return { effect: plain.effect === 'irreversible' ? plain.effect : effect, kind, reasons };
+  }
   const worst = worstOf(matching.filter(({ preset }) => granted.has(preset)));
   if (worst !== undefined) {
     const { effect, reason } = worst.route;
@@ -55,6 +60,19 @@ export function byMethod({ method }: Pick<CallFacts, 'method'>): Omit<Classifica
     default:
       return { effect: 'write', reasons };
   }
+}
+
+const IRREVERSIBLE: Partial<Record<RefChange['change'], string>> = {
+  unproven: 'a ref whose new commit is not shown to follow the old one',
+  delete: 'a deleted ref',
+};
+
+/** A commit that no ref leads to any more is lost. */
+function ofPush(push: NonNullable<CallFacts['push']>): Omit<Classification, 'kind'> {
+  if (push.kind === 'unreadable') return { effect: 'irreversible', reasons: [push.reason] };
+  const grave = new Set(push.refs.flatMap(({ change }) => IRREVERSIBLE[change] ?? []));
+  const effect = grave.size === 0 ? 'write' : 'irreversible';
+  return { effect, reasons: ['a git push', ...grave] };
 }
 
 function bodyOnRead({ method, body }: CallFacts): string | undefined {

@@ -82,8 +82,14 @@ export function explainWith(policy: Policy, config: Config, event: ExplainEvent)
     verdict,
     policies,
     remedy,
-    notes: notesOn(grant, event.nowMs),
+    notes: [...notesOn(grant, event.nowMs), ...notesOnPush(call)],
   };
+}
+
+/** Without its body, what a push would do is not known. */
+function notesOnPush({ method, path }: CallFacts): readonly string[] {
+  if (method !== 'POST' || !path.endsWith('/git-receive-pack')) return [];
+  return ['a push is also judged by what it does to each of its refs: `git.push` and its like'];
 }
 
 function callOf(method: string, text: string): CallFacts {

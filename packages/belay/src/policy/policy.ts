@@ -7,7 +7,7 @@ import type { Preset } from '../config/presets.ts';
 import { configError } from '../config/problem.ts';
 import { reasonOf } from '../core/errors.ts';
 import type { Host } from '../core/target.ts';
-import type { Verdict } from '../core/verdict.ts';
+import type { Denial, Verdict } from '../core/verdict.ts';
 import { decisionKey, part, remembered } from './cache.ts';
 import { type CallFacts, type Classification, classify } from './classify.ts';
 import type { CedarRequest, Engine, PreparedSet } from './engine.ts';
@@ -17,13 +17,14 @@ import {
   groupOf,
   hostChain,
   type PolicyRequest,
+  pushRequest,
   requestOf,
   type Who,
 } from './request.ts';
 import { routeTable } from './routes.ts';
 import { type KnownNames, type PolicySource, type Rule, readRules } from './rules.ts';
 import { ancestry, canMatch, scopeHosts } from './scope.ts';
-import { type Decision, verdictOf } from './verdicts.ts';
+import { type Decision, unreadablePush, verdictOf } from './verdicts.ts';
 
 export interface PolicyOptions {
   readonly engine: Engine;
@@ -87,7 +88,15 @@ export function createPolicy(options: PolicyOptions): Policy {
         queryKeys.length > MOST_QUERY_KEYS
           ? failed(`more than ${MOST_QUERY_KEYS} query keys`)
           : judge(request);
-      return verdictOf(decision, request, byId);
+      const verdict = verdictOf(decision, request, byId);
+      const { push } = call;
+      if (push === undefined || verdict.kind === 'deny') return verdict;
+      if (push.kind === 'unreadable') return unreadablePush(request, push.reason);
+      // INVARIANT: a push is what it does to each of its refs, and all of that is permitted or none.
+      return allOf(verdict, push.refs, (change) => {
+        const ofRef = pushRequest(request, push.repository, change);
+        return verdictOf(judge(ofRef), ofRef, byId);
+      });
     },
     [Symbol.dispose]() {
       released = true;
@@ -102,6 +111,22 @@ export function judgeFor(policy: Policy, who: Who): RunJudge {
     classify: policy.classify,
     decide: (call, classified) => policy.decide(call, classified, who),
   };
+}
+
+/** The first denial, otherwise the first hold, otherwise a permit by all. */
+function allOf<T>(
+  first: Exclude<Verdict, Denial>,
+  rest: readonly T[],
+  verdictOn: (one: T) => Verdict,
+): Verdict {
+  let all = first;
+  for (const one of rest) {
+    const next = verdictOn(one);
+    if (next.kind === 'deny') return next;
+    const policies = [...new Set([...all.policies, ...next.policies])];
+    all = { ...(all.kind === 'hold' ? all : next), policies };
+  }
+  return all;
 }
 
 const NOTHING: Decision = { allowed: false, policies: [], errors: [] };

@@ -1,8 +1,11 @@
 // Which entry of a grant would allow a call: the narrowest that there is.
 
 import { parseAllow } from '../config/allow.ts';
+import { pushText } from '../config/allow-push.ts';
 import { PRESETS } from '../config/presets.ts';
 import type { EffectClass } from '../core/call.ts';
+import type { CallHead } from '../core/entry.ts';
+import { AGENT_BRANCHES, pushAction } from '../core/push.ts';
 import { type Host, hostPort, type Scheme } from '../core/target.ts';
 import type { DenyCode } from '../core/verdict.ts';
 import { byMethod } from './classify.ts';
@@ -17,9 +20,29 @@ export interface AskedHead {
   readonly path: string;
   readonly queryKeys?: readonly string[];
   readonly effect: EffectClass;
+  readonly push?: CallHead['push'];
 }
 
 const routes = routeTable(PRESETS);
+
+/** What a push needs beyond `entryFor`: refs outside the branches of agents, forced or deleted. */
+export function pushEntriesFor({ push, port, ...head }: AskedHead): readonly string[] {
+  if (push === undefined) return [];
+  const { repository, refs } = push;
+  return refs
+    .filter(
+      ({ change, ref }) => pushAction(change) !== 'git.push' || !ref.startsWith(AGENT_BRANCHES),
+    )
+    .map(({ change, ref }) =>
+      pushText({
+        action: pushAction(change),
+        host: head.host as Host,
+        port,
+        repository,
+        refs: ref,
+      }),
+    );
+}
 
 /** `npm-read`, `api.github.com`, `example.com:8443`, `tcp://db.example:5432`. */
 export function entryFor(head: AskedHead): string {
@@ -40,7 +63,9 @@ export function remedyFor({
   code,
   ...head
 }: AskedHead & { readonly code: DenyCode }): string | null {
-  return code === 'policy.no-permit' ? `--allow ${entryFor(head)}` : null;
+  if (code !== 'policy.no-permit') return null;
+  const [entry = entryFor(head)] = pushEntriesFor(head);
+  return `--allow ${entry}`;
 }
 
 /** With the values that presets ask for: which they were is not known. */

@@ -3,6 +3,7 @@
 
 import type { CedarValueJson, EntityUid } from '@cedar-policy/cedar-wasm/nodejs';
 import type { EffectClass } from '../core/call.ts';
+import { type PushAction, pushAction, type RefChange } from '../core/push.ts';
 import { type Host, isAddress, type Target, type Tunnel } from '../core/target.ts';
 import type { CallFacts, Classification } from './classify.ts';
 import type { CedarRequest } from './engine.ts';
@@ -21,7 +22,16 @@ export interface HttpContext {
   readonly routes: readonly string[];
 }
 
-export type Action = `http.${EffectClass}` | `tunnel.${Tunnel}`;
+/** One ref of a push. */
+export interface PushContext extends HttpContext {
+  readonly repository: string;
+  readonly ref: string;
+  readonly old: string;
+  readonly new: string;
+  readonly change: string;
+}
+
+export type Action = `http.${EffectClass}` | `tunnel.${Tunnel}` | PushAction;
 
 export interface PolicyRequest {
   readonly agent: string;
@@ -29,7 +39,7 @@ export interface PolicyRequest {
   /** In the group that its first word names. */
   readonly action: Action;
   readonly host: Host;
-  readonly context: HttpContext;
+  readonly context: HttpContext | PushContext;
 }
 
 export interface Who {
@@ -62,6 +72,19 @@ export function requestOf(
       shadow: who.shadow,
       routes: routes(call).map(({ id }) => id),
     },
+  };
+}
+
+/** The same call, asked for what it does to one ref. */
+export function pushRequest(
+  request: PolicyRequest,
+  repository: string,
+  { ref, old = '', new: id = '', change }: RefChange,
+): PolicyRequest {
+  return {
+    ...request,
+    action: pushAction(change),
+    context: { ...request.context, repository, ref, old, new: id, change },
   };
 }
 

@@ -3,7 +3,7 @@
 
 import type { CallHead, Entry } from '../core/entry.ts';
 import { BelayError } from '../core/errors.ts';
-import { entryFor } from './remedy.ts';
+import { entryFor, pushEntriesFor } from './remedy.ts';
 
 export interface Suggestion {
   readonly run: string;
@@ -39,10 +39,10 @@ export async function suggest(run: string, entries: AsyncIterable<Entry>): Promi
     if (entry.type === 'intent') {
       calls += 1;
       if (entry.policies.every((id) => !id.startsWith('grant:'))) byPolicies += 1;
-      else allow.add(entryFor(entry));
+      else entriesFor(entry).forEach((one) => void allow.add(one));
     }
     if (entry.type !== 'denial') continue;
-    if (entry.code === 'policy.no-permit') allow.add(entryFor(entry));
+    if (entry.code === 'policy.no-permit') entriesFor(entry).forEach((one) => void allow.add(one));
     else note(refused, entry, entry.code, entry.reason);
   }
   if (opened === undefined) {
@@ -59,6 +59,14 @@ export async function suggest(run: string, entries: AsyncIterable<Entry>): Promi
     calls,
     refused: [...refused.values()],
   };
+}
+
+/** A push outside the branches of agents brings along what it asks for. */
+function entriesFor(head: CallHead): readonly string[] {
+  const pushes = pushEntriesFor(head);
+  return pushes.length > 0 && pushes.length === head.push?.refs.length
+    ? pushes
+    : [entryFor(head), ...pushes];
 }
 
 function note(

@@ -36,7 +36,8 @@ export function verdictOf(
   }
   if (!allowed) {
     const { agent, environment, action, host } = request;
-    const what = `\`${action}\` on \`${host}\` for \`${agent}\` in \`${environment}\``;
+    const ref = 'ref' in request.context ? ` of \`${request.context.ref}\`` : '';
+    const what = `\`${action}\`${ref} on \`${host}\` for \`${agent}\` in \`${environment}\``;
     return deny('policy.no-permit', `no policy permits ${what}`, 'is not granted', request, []);
   }
   const approvals = policies.map((id) => rules.get(id)?.approval);
@@ -49,8 +50,19 @@ export function verdictOf(
   return { kind: 'permit', policies: deciding };
 }
 
+/** Not by a policy: nothing could be decided. */
+export function unreadablePush(request: PolicyRequest, reason: string): Denial {
+  return deny('push.unreadable', reason, 'gets no push that cannot be read', request, []);
+}
+
 /** Coding agents take 400 for a model call as final; other statuses make them retry for long. */
 const MODEL_STATUS = 400;
+
+/** What a push asked for, in the words of git. */
+const PUSHED: Readonly<Record<string, string>> = {
+  unproven: 'a forced push to',
+  delete: 'a deletion of',
+};
 
 function deny(
   code: DenyCode,
@@ -60,7 +72,9 @@ function deny(
   policies: readonly string[],
 ): Denial {
   const usual = context.port === 443 || context.port === 80;
-  const where = usual ? host : hostPort({ host, port: context.port });
+  const at = usual ? host : hostPort({ host, port: context.port });
+  const where =
+    'ref' in context ? `${PUSHED[context.change] ?? 'a push to'} ${context.ref} on ${at}` : at;
   return {
     kind: 'deny',
     step: 'decide',

@@ -191,6 +191,8 @@ verifies('policy.allow', 'an entry is a preset or exactly one host', () => {
   expect(hostOf('example.com:8443')).toBe('example.com 8443');
   expect(hostOf('registry:443')).toBe('registry 443');
   expect(hostOf('[::1]:80')).toBe('::1 80');
+  expect(hostOf('git.example')).toBe('git.example 443,80');
+  expect(hostOf('git.example:8443')).toBe('git.example 8443');
   expect(hostOf('npm-read')).toBe('preset');
   for (const text of [
     '',
@@ -237,15 +239,56 @@ verifies('policy.allow', 'a hostile path cannot make matching slow', () => {
   expect(performance.now() - startedAt).toBeLessThan(500);
 });
 
-verifies('policy.allow', 'presets read only: nothing is published or uploaded', () => {
+verifies('policy.allow', 'presets read only, and one pushes to the branches of agents', () => {
+  const writes: string[] = [];
   for (const preset of PRESETS) {
-    for (const { effect, methods, paths, kind } of preset.routes) {
-      expect(effect).toBe('read');
+    for (const { effect, methods, paths, kind, host, refs } of preset.routes) {
+      if (effect !== 'read') {
+        writes.push(`${preset.name} ${methods} ${host} ${paths} ${refs ?? ''}`);
+        continue;
+      }
+      expect(refs).toBeUndefined();
       if (kind === 'llm' || !methods.some((method) => method !== 'GET' && method !== 'HEAD'))
         continue;
       expect(methods.every((method) => ['GET', 'POST'].includes(method))).toBe(true);
       expect(paths.every((path) => /git-upload-pack$|^\/api\/eval\/sdk-\*$/.test(path))).toBe(true);
     }
+  }
+  expect(writes).toEqual([
+    'github-write-branch POST github.com /*/*/git-receive-pack refs/heads/agent/*',
+    'github-write-branch POST api.github.com /repos/*/*/pulls ',
+  ]);
+});
+
+verifies('policy.allow', 'a push entry names one host, one repository and its refs', () => {
+  const textOf = (text: string) => {
+    const entry = parseAllow(text, 'here');
+    return entry.kind === 'push' ? entry.text : entry.kind;
+  };
+  expect(textOf('git.push:Example.com/team/app.git#main')).toBe(
+    'git.push:example.com/team/app#main',
+  );
+  const same = [
+    'git.force-push:example.com/team/app#agent/*',
+    'git.delete-ref:example.com:8443/app#refs/tags/v1.*',
+    'git.push:[::1]/app#x',
+  ];
+  for (const text of same) expect(textOf(text)).toBe(text);
+  expect(textOf('git.push:https://example.com:443/a#refs/heads/x')).toBe(
+    'git.push:example.com/a#x',
+  );
+  for (const text of [
+    ...['git.push:', 'git.push:example.com/a', 'git.push:example.com#x', 'git.fetch:a.b/c#x'],
+    ...[
+      'git.push:example.com/a#',
+      'git.push:example.com/a#b..c',
+      'git.push:example.com/a#/x',
+      'git.push:*/a#x',
+    ],
+    ...['git.push:example.com/*#x', 'git.push:example.com:0/a#x', 'git.push:u@example.com/a#x'],
+    ...['git.push:example.com/a#x y', 'git.push:example.com/a#x?', 'git.push:example.com/../a#x'],
+  ]) {
+    expect(textOf(text), text).toBe('fault');
   }
 });
 
