@@ -6,6 +6,7 @@ import { BelayError, unreachable } from '../core/errors.ts';
 import { printable } from '../core/target.ts';
 import { type Limits, makeCgroups, removeCgroupsSoon } from '../sandbox/cgroup.ts';
 import type { CommandBinds } from '../sandbox/command.ts';
+import type { GitHost } from '../sandbox/git-config.ts';
 import type { GuardNotice } from '../sandbox/guard-client.ts';
 import { leadingOut } from '../sandbox/listeners.ts';
 import type { LostMask } from '../sandbox/mask-watch.ts';
@@ -29,6 +30,7 @@ export interface SandboxedRun {
   readonly opened: OpenedRun;
   readonly workdir: Workdir;
   readonly named: NamedPaths;
+  readonly gitHosts: readonly GitHost[];
   readonly limits: Limits;
   readonly paths: OpenPaths;
   readonly ports: readonly PublishedPort[];
@@ -67,6 +69,7 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
       trustDir: home.trust,
       workdir: workdir.path,
       ...asked.named,
+      gitHosts: asked.gitHosts,
       repositories: asked.survey.repositories,
       close,
       home: agentHome,

@@ -23,6 +23,7 @@ import { connectControl } from './client.ts';
 import { containExternally } from './contain-external.ts';
 import { containInSandbox } from './contain-sandbox.ts';
 import type { Contained } from './contained.ts';
+import { gitHosts } from './git-hosts.ts';
 import type { Home } from './home.ts';
 import { listChanges } from './list-changes.ts';
 import { type OpenPaths, openPaths } from './open-paths.ts';
@@ -192,6 +193,7 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
             ports: options.ports,
             survey: before,
             limits: limitsOf(bundle, opened.agent),
+            gitHosts: gitHosts(parseBundle(bundle), opened, options.allow),
             named: namedPaths(bundle, workdir.path, options.env),
             target,
             env: terminalVariables(options),

@@ -7,6 +7,7 @@ import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { AGENT_PATH } from './command.ts';
 import type { Covering } from './cover.ts';
+import { type GitHost, gitConfig } from './git-config.ts';
 import { BRIDGE_ADDRESS } from './link.ts';
 import type { MaskPlan } from './masks.ts';
 import { GATE } from './perl.ts';
@@ -32,7 +33,10 @@ const READ_FROM_ETC = [
 const HIDDEN_IN_PROC = ['cmdline', 'keys', 'key-users'];
 
 /** Files that are generated for the run; none holds a secret. */
-export function etcFiles(ignored: readonly string[]): Readonly<Record<string, string>> {
+export function etcFiles(
+  ignored: readonly string[],
+  gitHosts: readonly GitHost[],
+): Readonly<Record<string, string>> {
   return {
     passwd: `agent:x:${AGENT_ID}:${AGENT_ID}::${AGENT_HOME}:/bin/bash\n`,
     group: `agent:x:${AGENT_ID}:\n`,
@@ -40,8 +44,7 @@ export function etcFiles(ignored: readonly string[]): Readonly<Record<string, st
     hostname: `${HOST_NAME}\n`,
     'resolv.conf': `nameserver ${BRIDGE_ADDRESS}\n`,
     'nsswitch.conf': 'passwd: files\ngroup: files\nhosts: files dns\nservices: files\n',
-    // Placeholders are in nobody's commit.
-    gitconfig: '[core]\n\texcludesFile = /etc/belay-ignore\n',
+    gitconfig: gitConfig(gitHosts),
     'belay-ignore': ignored.map((path) => `/${path}\n`).join(''),
   };
 }
@@ -135,7 +138,7 @@ export function bwrapArguments({ spec, workdir, filesDir, masks, at }: View): re
       .map((name) => `/etc/${name}`)
       .filter((path) => existsSync(path))
       .flatMap((path) => ['--ro-bind', path, path]),
-    ...Object.keys(etcFiles([])).flatMap((name) => [
+    ...Object.keys(etcFiles([], [])).flatMap((name) => [
       ...['--ro-bind', at(filesDir, join(filesDir, 'etc', name)), `/etc/${name}`],
     ]),
     // A uid 0 of the host is never mapped, and /proc/sys is closed even so.

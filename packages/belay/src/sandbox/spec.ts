@@ -2,6 +2,7 @@
 
 import type { RunId } from '../core/ids.ts';
 import type { Limits, RunCgroups } from './cgroup.ts';
+import type { GitHost } from './git-config.ts';
 import type { LostMask } from './mask-watch.ts';
 import type { ProbeCheck, ProbeTargets } from './probe.ts';
 import type { HomeFile } from './profiles/profile.ts';
@@ -14,6 +15,8 @@ export interface SandboxSpec {
   readonly trustDir: string;
   /** The workspace; a symbolic link is resolved first. */
   readonly workdir: string;
+  /** Hosts whose ssh remotes git reaches by HTTPS. */
+  readonly gitHosts?: readonly GitHost[];
   /** In the workspace: what the configuration names that the agent may not write. */
   readonly protect?: readonly { readonly path: string; readonly kind: 'file' | 'dir' }[];
   /** In the workspace: other files of secrets, which appear empty. */

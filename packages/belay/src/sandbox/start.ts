@@ -150,7 +150,7 @@ function prepare(spec: SandboxSpec, workdir: string): MaskPlan {
   const ignored = masks.placeholders
     .filter(({ kind }) => kind === 'file')
     .map(({ path }) => relative(workdir, path));
-  const files = Object.entries(etcFiles(ignored)).map(
+  const files = Object.entries(etcFiles(ignored, spec.gitHosts ?? [])).map(
     ([name, text]) => [`etc/${name}`, text] as const,
   );
   const shown = masks.shown.map(({ content }, i) => [shownFile(i), content] as const);
