@@ -25,6 +25,8 @@ export interface Attachment {
   readonly retries: Retries;
   /** Request bodies that are in memory; see http/body.ts. */
   bufferedBytes: number;
+  /** The last push that is being read: they take their turns, because each takes memory. */
+  pushRead: Promise<unknown>;
   /** Which connections are passed on as they are, by `host:port`. */
   readonly tunnels: ReadonlyMap<string, Tunnel>;
 }
@@ -41,6 +43,7 @@ export function createAttachment(
     cut: new WeakSet(),
     retries: createRetries(),
     bufferedBytes: 0,
+    pushRead: Promise.resolve(),
   };
 }
 

@@ -9,10 +9,14 @@ import { inflateSync } from 'node:zlib';
 import { applyDelta } from './delta.ts';
 
 const MOST_OBJECTS = 10_000;
-const OBJECTS_A_TURN = 100;
+/** What a turn may inflate; reading an object costs like so many bytes. */
+const BYTES_A_TURN = 1 << 20;
+const OBJECT_COST_BYTES = 16 << 10;
 /** Of one object, and of all of them together, inflated. */
 const MOST_OBJECT_BYTES = 1 << 20;
 const MOST_BYTES = 16 << 20;
+/** Of a commit that is made of a delta. */
+const MOST_DELTA_BYTES = 64 << 10;
 
 export interface Link {
   readonly old: string;
@@ -36,24 +40,29 @@ export async function follows(
   const byId = new Map<string, Buffer>();
   let at = HEADER_BYTES;
   let left = MOST_BYTES;
-  let commits = 0;
+  let spent = 0;
+  let behindCommits = false;
   for (let n = 0; n < MOST_OBJECTS && left > 0; n++) {
-    if (n % OBJECTS_A_TURN === OBJECTS_A_TURN - 1) await nextTurn();
+    if (spent > BYTES_A_TURN) {
+      await nextTurn();
+      spent = 0;
+    }
     const object = objectAt(pack, at, hash, Math.min(left, MOST_OBJECT_BYTES));
     if (object === undefined) break;
     left -= object.content.length;
-    const content = commitOf(object, at, byOffset, byId, Math.min(left, MOST_OBJECT_BYTES));
+    spent += object.content.length + OBJECT_COST_BYTES;
+    const content = commitOf(object, at, byOffset, byId);
     if (content !== undefined) {
       left -= content.length;
+      spent += content.length;
       const id = createHash(hash).update(`commit ${content.length}\0`).update(content);
       const name = id.digest('hex');
       parents.set(name, parentsOf(content, hash));
       byOffset.set(at, content);
       byId.set(name, content);
-      commits += 1;
-    } else if (commits > 0) {
-      // Git sends its commits first: behind them there is seldom another.
-      commits = 0;
+    } else if (parents.size > 0 && !behindCommits) {
+      // Git sends its commits first: behind them there is seldom another. Asked once, it is cheap.
+      behindCommits = true;
       if (shown().every((one) => one)) break;
     }
     at = object.end;
@@ -144,12 +153,11 @@ function commitOf(
   at: number,
   byOffset: ReadonlyMap<number, Buffer>,
   byId: ReadonlyMap<string, Buffer>,
-  most: number,
 ): Buffer | undefined {
   if (type === COMMIT) return content;
   if (base === undefined) return undefined;
   const from = typeof base === 'number' ? byOffset.get(at - base) : byId.get(base);
-  return from === undefined ? undefined : applyDelta(from, content, most);
+  return from === undefined ? undefined : applyDelta(from, content, MOST_DELTA_BYTES);
 }
 
 /** The lines `parent ID` behind the line `tree ID`; git reads them at this place and no other. */

@@ -94,11 +94,13 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
   async function beginPush(ask: Ask, head: Head, read: ReadBody): Promise<void> {
     const { body } = read;
     const first = body.kind === 'buffered' ? asBuffer(body.bytes) : read.first;
-    const push = await readPush(head, first, body.kind !== 'streamed').catch(
+    const { attachment } = ask.connection;
+    const reading = attachment.pushRead
+      .then(() => readPush(head, first, body.kind !== 'streamed'))
       // INVARIANT: I7: a fault of ours makes it a push that nobody can permit.
-      (error) => ({ kind: 'unreadable', reason: `a fault: ${reasonOf(error)}` }) as const,
-    );
-    begin(ask, head, read, 'http', push);
+      .catch((error) => ({ kind: 'unreadable', reason: `a fault: ${reasonOf(error)}` }) as const);
+    attachment.pushRead = reading;
+    begin(ask, head, read, 'http', await reading);
   }
 
   function begin(

@@ -6,7 +6,9 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { deflateSync } from 'node:zlib';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { createDeflate, deflateSync } from 'node:zlib';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { applyDelta } from '../../../src/gateway/git/delta.ts';
 import { follows } from '../../../src/gateway/git/pack.ts';
@@ -179,6 +181,15 @@ verifies('git.ancestry', 'what cannot be read is no proof, and takes no time', a
       Buffer.from([0x61]),
       Buffer.alloc(100_000, 0xff),
     ]),
+    // Each commit with a file behind it, and nothing that is looked for.
+    'commits and files in turns': Buffer.concat([
+      START,
+      ...Array.from({ length: 5_000 }, (_, i) => [
+        object(1, Buffer.from(`${TREE}${WHO}\n${i}\n`)),
+        object(3, Buffer.from('x')),
+      ]).flat(),
+      object(1, honest),
+    ]),
     'no deflate': Buffer.concat([START, Buffer.from('\x15nothing of that kind')]),
   };
   const began = performance.now();
@@ -186,6 +197,22 @@ verifies('git.ancestry', 'what cannot be read is no proof, and takes no time', a
     expect(await follows(bytes, [link], 'sha1'), name).toEqual([false]);
   }
   expect(performance.now() - began).toBeLessThan(2_000);
+});
+
+verifies('git.ancestry', 'a pack that would fill the memory does not', async () => {
+  // One object of 256 MiB, said to be small and said to be what it is.
+  const zeros = Buffer.alloc(1 << 20);
+  const deflate = createDeflate({ level: 1 });
+  const whole = buffer(Readable.from(Array.from({ length: 256 }, () => zeros)).pipe(deflate));
+  const large = await whole;
+  const packs = [object(3, Buffer.alloc(0), 10), object(3, Buffer.alloc(0), 256 << 20)].map(
+    (front) => Buffer.concat([START, front.subarray(0, front.length - 8), large]),
+  );
+  const before = process.resourceUsage().maxRSS;
+  for (const bytes of packs) {
+    expect(await follows(bytes, [{ old: OLD, new: TREE }], 'sha1')).toEqual([false]);
+  }
+  expect((process.resourceUsage().maxRSS - before) / 1024).toBeLessThan(100);
 });
 
 verifies('git.ancestry', 'a delta that does not fit its base makes nothing', () => {
