@@ -67,6 +67,7 @@ function sortedIntent(e: Placed<Intent>): Whole<Placed<Intent>> {
     run: e.run,
     scheme: e.scheme,
     seq: e.seq,
+    service: e.service,
     ts: e.ts,
     type: e.type,
     v: e.v,

@@ -4,7 +4,7 @@
 
 import type { CallKind, EffectClass, Mode } from './call.ts';
 import type { CallId, EntryId, RunId } from './ids.ts';
-import type { RefChange } from './push.ts';
+import type { GitService, RefChange } from './push.ts';
 import type { Scheme } from './target.ts';
 import type { DenyCode, Step, Told } from './verdict.ts';
 
@@ -31,6 +31,8 @@ export interface CallHead {
     readonly sha256?: string;
   };
   readonly retryOf?: CallId;
+  /** What a git client is about to do, when it asks for the refs of a repository. */
+  readonly service?: GitService;
   /** Of a git push that was read: each ref that it would change. */
   readonly push?: {
     readonly repository: string;

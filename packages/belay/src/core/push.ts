@@ -48,3 +48,17 @@ export function pushAction(change: Change): PushAction {
       return 'git.delete-ref';
   }
 }
+
+export type GitService = 'git-upload-pack' | 'git-receive-pack';
+
+/** Of the request with which a git client begins: its query says what it wants, and no secret. */
+export function serviceAsked(path: string, query: string): GitService | undefined {
+  if (!path.endsWith('/info/refs')) return undefined;
+  if (query === 'service=git-upload-pack') return 'git-upload-pack';
+  return query === 'service=git-receive-pack' ? 'git-receive-pack' : undefined;
+}
+
+/** Of the path that a push goes to, which has this one form. */
+export function repositoryOf(path: string): string | undefined {
+  return /^\/(.+?)(?:\.git)?\/git-receive-pack$/.exec(path)?.[1];
+}

@@ -5,6 +5,7 @@ import type { BudgetScope } from '../budget/budgets.ts';
 import type { Call, CallKind, EffectClass } from '../core/call.ts';
 import type { CallHead } from '../core/entry.ts';
 import { excerpt } from '../core/excerpt.ts';
+import { serviceAsked } from '../core/push.ts';
 import type { Denial, Verdict } from '../core/verdict.ts';
 import type { RunIdentity } from '../identity/runs.ts';
 import type { Scope } from '../stop/stops.ts';
@@ -65,6 +66,7 @@ export function headOf(
   { effect, kind, reasons }: Classified,
 ): CallHead {
   const { body, push, target } = call;
+  const service = serviceAsked(call.path, call.query);
   return {
     call: call.id,
     kind,
@@ -84,6 +86,7 @@ export function headOf(
         ? { kind: body.kind, sizeBytes: body.bytes.length, sha256: body.sha256 }
         : { kind: body.kind },
     ...(call.retryOf === undefined ? {} : { retryOf: call.retryOf }),
+    ...(service === undefined ? {} : { service }),
     ...(push?.kind === 'push' ? { push: { repository: push.repository, refs: push.refs } } : {}),
   };
 }

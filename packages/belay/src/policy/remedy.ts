@@ -20,6 +20,7 @@ export interface AskedHead {
   readonly path: string;
   readonly queryKeys?: readonly string[];
   readonly effect: EffectClass;
+  readonly service?: CallHead['service'];
   readonly push?: CallHead['push'];
 }
 
@@ -69,7 +70,8 @@ export function remedyFor({
 }
 
 /** With the values that presets ask for: which they were is not known. */
-function queryOf({ host, queryKeys = [] }: AskedHead): string {
+function queryOf({ host, queryKeys = [], service }: AskedHead): string {
+  if (service !== undefined) return `service=${service}`;
   const wanted = PRESETS.flatMap((preset) => preset.routes)
     .filter((route) => route.host === host)
     .flatMap((route) => Object.entries(route.query ?? {}));

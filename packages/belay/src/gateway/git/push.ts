@@ -2,7 +2,7 @@
 // path or by the type of its body, is one, or it is unreadable, which no policy permits: it must not
 // pass as a write like others. What is read here are the very bytes that are sent on.
 
-import type { Push, RefChange, UnreadablePush } from '../../core/push.ts';
+import { type Push, type RefChange, repositoryOf, type UnreadablePush } from '../../core/push.ts';
 import type { Head } from '../http/head.ts';
 import { type Command, type CommandList, readCommands } from './commands.ts';
 import { follows, type Link } from './pack.ts';
@@ -30,7 +30,7 @@ export async function readPush(
   first: Buffer | undefined,
   whole: boolean,
 ): Promise<Push | UnreadablePush> {
-  const repository = /^\/(.+?)(?:\.git)?\/git-receive-pack$/.exec(head.path)?.[1];
+  const repository = repositoryOf(head.path);
   if (repository === undefined) return unreadable('its path is not that of a repository');
   if (head.method !== 'POST') return unreadable(`its method is ${head.method}`);
   if (head.query !== '') return unreadable('it has a query');

@@ -1,5 +1,5 @@
 // Writes what became of a call to its client: a response with back-pressure both ways, or a denial
-// as a small JSON body. Nothing is written once the client is gone, and a connection is kept only
+// as a small JSON body, or in words that git shows. Nothing is written once the client is gone, and a connection is kept only
 // when the request was read to its end.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -85,11 +85,13 @@ export function refuse(ask: Ask, code: DenyCode, told: Told): void {
     breakOff(connection);
     return;
   }
+  // Git shows its user plain text, and only of an answer to its first request.
+  const toGit = /\/info\/refs\?service=git-/.test(request.url ?? '');
   const error = { type: 'belay_denied', code, message: told.message };
-  const body = Buffer.from(JSON.stringify({ error }));
+  const body = Buffer.from(toGit ? `${told.message}\n` : JSON.stringify({ error }));
   const fields = [
     'content-type',
-    'application/json',
+    toGit ? 'text/plain; charset=utf-8' : 'application/json',
     'content-length',
     String(body.length),
     DENIED,
