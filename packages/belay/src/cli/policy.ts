@@ -99,13 +99,19 @@ export function register(program: Command): void {
     .option('--agent <name>', 'who acts')
     .option('--env <name>', 'the environment that it acts in')
     .option('--allow <host-or-preset...>', 'as for `belay run`')
+    .option('--push <change:ref...>', 'of a git push: `create:agent/x`, `unproven:main`')
     .option('--workdir <dir>', 'the workspace', '.')
     .option('--json', 'as JSON')
     .action(
       async (
         method: string,
         url: string,
-        options: Shared & { agent?: string; env?: string; allow?: readonly string[] },
+        options: Shared & {
+          agent?: string;
+          env?: string;
+          allow?: readonly string[];
+          push?: readonly string[];
+        },
       ) => {
         const explanation = explain(await loadEngine(), loadBundle(options.workdir), {
           agent: options.agent,
@@ -113,6 +119,7 @@ export function register(program: Command): void {
           method,
           url,
           allow: options.allow ?? [],
+          push: options.push,
           nowMs: Date.now(),
         });
         if (options.json) return printJson('policy.explain', { ...explanation });

@@ -23,6 +23,7 @@ const casesSchema = z
       environment: z.string().optional(),
       method: z.string().default('GET'),
       url: z.string(),
+      push: z.array(z.string()).max(32).optional(),
       expect: z.enum(['permit', 'deny', 'hold']),
     }),
   )

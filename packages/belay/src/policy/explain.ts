@@ -7,8 +7,10 @@ import type { Config, GrantConfig } from '../config/config.ts';
 import { selectGrant } from '../config/select.ts';
 import type { CallKind, EffectClass } from '../core/call.ts';
 import { BelayError } from '../core/errors.ts';
+import { repositoryOf, serviceAsked } from '../core/push.ts';
 import { parseHost, printable, type Scheme } from '../core/target.ts';
 import type { Verdict } from '../core/verdict.ts';
+import { askedPush } from './asked-push.ts';
 import type { CallFacts } from './classify.ts';
 import type { Engine } from './engine.ts';
 import { policyForRun } from './for-run.ts';
@@ -21,6 +23,8 @@ export interface ExplainEvent {
   readonly method: string;
   readonly url: string;
   readonly allow?: readonly string[];
+  /** Of a push: `CHANGE:REF` for each ref. */
+  readonly push?: readonly string[] | undefined;
   /** Milliseconds since the epoch, to tell whether the grant expired. */
   readonly nowMs?: number;
 }
@@ -57,7 +61,7 @@ export function explain(engine: Engine, bundle: ConfigBundle, event: ExplainEven
 
 export function explainWith(policy: Policy, config: Config, event: ExplainEvent): Explanation {
   const { agent, environment, grant } = selectGrant(config, event);
-  const call = callOf(event.method, event.url);
+  const call = callOf(event);
   const classified = policy.classify(call);
   const shadow = grant?.mode === 'shadow';
   const verdict = policy.decide(call, classified, { agent, environment, shadow });
@@ -73,7 +77,12 @@ export function explainWith(policy: Policy, config: Config, event: ExplainEvent)
   const { target, method, path } = call;
   const { effect } = classified;
   const queryKeys = [...new URLSearchParams(call.query).keys()];
-  const head = { method, path, queryKeys, effect, ...target };
+  const service = serviceAsked(path, call.query);
+  const asked = {
+    ...(service === undefined ? {} : { service }),
+    ...(call.push?.kind === 'push' ? { push: call.push } : {}),
+  };
+  const head = { method, path, queryKeys, effect, ...asked, ...target };
   const remedy = verdict.kind === 'deny' ? remedyFor({ ...head, code: verdict.code }) : null;
   return {
     agent,
@@ -87,12 +96,12 @@ export function explainWith(policy: Policy, config: Config, event: ExplainEvent)
 }
 
 /** Without its body, what a push would do is not known. */
-function notesOnPush({ method, path }: CallFacts): readonly string[] {
-  if (method !== 'POST' || !path.endsWith('/git-receive-pack')) return [];
-  return ['a push is also judged by what it does to each of its refs: `git.push` and its like'];
+function notesOnPush({ method, path, push }: CallFacts): readonly string[] {
+  if (method !== 'POST' || push !== undefined || repositoryOf(path) === undefined) return [];
+  return ['a push is also judged by what it does to each of its refs: ask with `--push`'];
 }
 
-function callOf(method: string, text: string): CallFacts {
+function callOf({ method, url: text, push }: ExplainEvent): CallFacts {
   const url = URL.parse(text);
   const scheme = SCHEMES.find((one) => `${one}:` === url?.protocol);
   if (url === null || scheme === undefined) {
@@ -112,13 +121,15 @@ function callOf(method: string, text: string): CallFacts {
   }
   const port = url.port === '' ? USUAL_PORT[scheme] : Number(url.port);
   if (port === undefined) throw new BelayError('ERR_USAGE', `\`${printable(text)}\` has no port`);
+  const path = url.pathname === '' ? '/' : url.pathname;
   return {
     kind: tunnel ? 'tunnel' : 'http',
     method,
     target: { scheme, host: parseHost(url.hostname), port },
-    path: url.pathname === '' ? '/' : url.pathname,
+    path,
     query: url.search.slice(1),
     body: { kind: tunnel ? 'streamed' : 'none' },
+    ...(push === undefined ? {} : { push: askedPush(path, push) }),
   };
 }
 

@@ -342,3 +342,56 @@ verifies('policy.hold', 'another permit makes it a permit, a forbid a denial', (
     code: 'policy.forbid',
   });
 });
+
+const PUSH_URL = 'https://git.example/team/app.git/git-receive-pack';
+type Asked = readonly [change: 'create' | 'fast-forward' | 'unproven' | 'delete', ref: string];
+
+function push(...refs: readonly Asked[]): CallFacts {
+  const changes = refs.map(([change, name]) => ({ change, ref: `refs/heads/${name}` }));
+  const body = { kind: 'buffered' } as const;
+  const call = callTo(PUSH_URL, { method: 'POST', body });
+  return { ...call, push: { kind: 'push', repository: 'team/app', refs: changes } };
+}
+
+verifies(
+  ['git.push-main', 'git.force-push', 'git.delete-ref'],
+  'a push needs two permits, and one forbid of either kind is enough',
+  () => {
+    const main = push(['fast-forward', 'main']);
+    const writes = 'permit (principal, action in Action::"http", resource);';
+    const pushes =
+      '@id("p") permit (principal, action == Action::"git.push", resource) when { context.ref like "refs/heads/m*" && context.repository == "team/app" };';
+    expect(verdict(main, [], writes)).toMatchObject({ code: 'policy.no-permit' });
+    expect(verdict(main, [], pushes)).toMatchObject({ code: 'policy.no-permit' });
+    expect(verdict(main, [], writes, pushes)).toMatchObject({
+      kind: 'permit',
+      policies: ['policies/0.cedar:1', 'p'],
+    });
+    expect(verdict(push(['unproven', 'main']), [], writes, pushes).kind).toBe('deny');
+    expect(verdict(push(['delete', 'main']), [], writes, pushes).kind).toBe('deny');
+    const mine = push(['create', 'agent/x']);
+    expect(verdict(mine, ['git.example']).kind).toBe('permit');
+    const noWrites = '@id("w") forbid (principal, action == Action::"http.write", resource);';
+    const noPushes = '@id("g") forbid (principal, action in Action::"git", resource);';
+    for (const forbid of [noWrites, noPushes]) {
+      expect(verdict(mine, ['git.example'], forbid)).toMatchObject({ code: 'policy.forbid' });
+    }
+  },
+);
+
+verifies('git.every-ref', 'an approval that one ref needs holds the whole push', () => {
+  const held =
+    '@approval("release") permit (principal, action == Action::"git.push", resource) when { context.ref == "refs/heads/main" };';
+  const both = push(['create', 'agent/x'], ['fast-forward', 'main'], ['create', 'agent/y']);
+  expect(verdict(both, ['git.example'], held)).toMatchObject({ kind: 'hold', approval: 'release' });
+  expect(verdict(push(['create', 'agent/x']), ['git.example'], held).kind).toBe('permit');
+  const also = push(['fast-forward', 'main'], ['delete', 'agent/x']);
+  expect(verdict(also, ['git.example'], held).kind).toBe('deny');
+});
+
+verifies('git.unreadable', 'no policy permits a push that is not read', () => {
+  const call = { ...push(), push: { kind: 'unreadable', reason: 'it has a query' } } as const;
+  const everything = 'permit (principal, action, resource);';
+  expect(verdict(push(['delete', 'main']), [], everything).kind).toBe('permit');
+  expect(verdict(call, ['git.example'], everything)).toMatchObject({ code: 'push.unreadable' });
+});

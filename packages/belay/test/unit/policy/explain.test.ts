@@ -91,6 +91,29 @@ verifies('policy.explain', 'an event that is no call is refused with a hint', ()
   expect(refused('GET', 'https://x.example/a%2Fb')).toThrow(usage);
 });
 
+verifies(['policy.explain', 'git.push-main'], 'a push is explained by its refs', () => {
+  const url = 'https://git.example/team/app.git/git-receive-pack';
+  const ask = (push?: readonly string[]) =>
+    explain(engine, BUNDLE, { method: 'POST', url, push, allow: ['git.example'] });
+  expect(ask(['create:agent/x', 'fast-forward:refs/heads/agent/y'])).toMatchObject({
+    verdict: { kind: 'permit' },
+    effect: 'write',
+    notes: [],
+  });
+  expect(ask(['create:agent/x', 'unproven:main'])).toMatchObject({
+    verdict: { kind: 'deny', code: 'policy.no-permit' },
+    effect: 'irreversible',
+    remedy: '--allow git.force-push:git.example/team/app#main',
+  });
+  expect(ask().notes).toEqual([expect.stringContaining('--push')]);
+  const usage = expect.objectContaining({ code: 'ERR_USAGE' });
+  for (const push of [['main'], ['create:'], ['forced:main']]) {
+    expect(() => ask(push)).toThrow(usage);
+  }
+  const elsewhere = { method: 'POST', url: 'https://git.example/x', push: ['create:a'] };
+  expect(() => explain(engine, BUNDLE, elsewhere)).toThrow(usage);
+});
+
 const cases = (text: string) => policyFile(text, 'policies/tests.jsonc');
 
 verifies('policy.test', 'cases pass or fail by their verdict, each with its place', () => {
@@ -101,13 +124,16 @@ verifies('policy.test', 'cases pass or fail by their verdict, each with its plac
   { "name": "reads npm", "agent": "claude", "environment": "dev", "method": "GET",
     "url": "https://registry.npmjs.org/x", "expect": "permit" },
   { "name": "wrong", "url": "https://registry.npmjs.org/-/whoami", "expect": "permit" },
-  { "name": "not in prod", "environment": "prod", "url": "https://registry.npmjs.org/x", "expect": "deny" }
+  { "name": "not in prod", "environment": "prod", "url": "https://registry.npmjs.org/x", "expect": "deny" },
+  { "name": "no push", "method": "POST", "url": "https://registry.npmjs.org/a/git-receive-pack",
+    "push": ["create:agent/x"], "expect": "deny" }
 ]`),
   );
   expect(results.map(({ name, passed, actual }) => [name, passed, actual])).toEqual([
     ['reads npm', true, 'permit'],
     ['wrong', false, 'deny'],
     ['not in prod', true, 'deny'],
+    ['no push', true, 'deny'],
   ]);
   expect(results[1]).toMatchObject({
     origin: 'policies/tests.jsonc:4:3',
