@@ -145,11 +145,12 @@ verifies(
       forward: `${commit('two')} && ${commit('three')} && git push -q origin HEAD`,
       merge: `git merge -q -m m origin/main && git checkout -q --detach main && ${commit('side')} && git checkout -q agent/x/1 && git merge -q -X ours -m m @{-1} && git push -q origin HEAD`,
       large: `${big} && git push -q origin HEAD`,
+      sized: `${big} && git -c http.postBuffer=99999999 push -q origin HEAD`,
       fetch:
         'git fetch -q origin && test $(git rev-parse origin/agent/x/1) = $(git rev-parse HEAD)',
     });
     expect(did, stderr).toEqual(
-      all({ create: '', forward: '', merge: '', large: '', fetch: '' }, true),
+      all({ create: '', forward: '', merge: '', large: '', sized: '', fetch: '' }, true),
     );
     expect(summary?.denials).toBe(0);
     const { 'refs/heads/agent/x/1': tip, ...rest } = refs();
@@ -159,7 +160,7 @@ verifies(
     const changes = made.flatMap((push) => push.refs);
     expect(changes.map(({ change, ref }) => `${change} ${ref}`)).toEqual([
       'create refs/heads/agent/x/1',
-      ...Array.from({ length: 3 }, () => 'fast-forward refs/heads/agent/x/1'),
+      ...Array.from({ length: 4 }, () => 'fast-forward refs/heads/agent/x/1'),
     ]);
     // Each begins where the one before it ended; before much is sent, a client asks with nothing.
     expect(changes.map(({ old }) => old)).toEqual([
@@ -252,6 +253,8 @@ verifies(
       near: 'git push -q origin HEAD:refs/heads/agents/x',
       notes: 'git push -q origin HEAD:refs/notes/agent/x',
       both: 'git push -q origin HEAD:agent/good HEAD:refs/heads/other',
+      large:
+        'head -c 3000000 /dev/urandom >big && git add big && git commit -qm big && git push -q origin HEAD:main',
       atomic: 'git push -q --atomic origin HEAD:refs/heads/another HEAD:agent/better',
     };
     const twin = repository();
@@ -264,7 +267,7 @@ verifies(
     expect(did).toEqual(all(steps, false));
     expect(repo.refs()).toEqual(before);
     expect(stderr).toContain('The requested URL returned error: 403');
-    expect(pushes(entries)).toEqual([]);
+    expect(pushes(entries).flatMap((push) => push.refs)).toEqual([]);
     const refused = denials(entries);
     expect(refused.map(({ code }) => code)).toEqual(
       Object.keys(steps).map(() => 'policy.no-permit'),
@@ -393,6 +396,16 @@ verifies(
       deleted: true,
       deletedVictim: false,
     });
+    // Without the host, an entry is enough to push, and to nothing else.
+    const twin = repository('some/entry');
+    const alone = {
+      push: `git remote set-url origin https://git.example/${twin.path}.git && ${commit('one')} && git push -q origin HEAD:main`,
+      fetch: 'git fetch -q',
+      agent: 'git push -q origin HEAD:agent/x',
+    };
+    const flags = ['--allow', 'github-read', '--allow', `git.push:git.example/${twin.path}#main`];
+    const pushed = await place.run(flags, script(`https://github.com/${twin.path}.git`, alone));
+    expect(ended(pushed.stdout), pushed.stderr).toEqual({ push: true, fetch: false, agent: false });
     const elsewhere = { main: steps.main, deleted: steps.deleted };
     const before = other.refs();
     expect((await inside(other, elsewhere, [...allow, 'git.example'])).did).toEqual(
