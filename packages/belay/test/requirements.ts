@@ -165,6 +165,9 @@ export const requirements = {
   'gw.intercept': { behaviour: 'TLS inside is answered by the installation CA, upstream verified' },
   'gw.streaming': { behaviour: 'large bodies stream both ways in flat memory' },
   'gw.proxy-407': { behaviour: 'the explicit proxy asks for credentials with 407' },
+  'gw.denied-model': {
+    behaviour: "a refused model call is told once, with 400, in its provider's words",
+  },
   'gw.deny-inside-tls': { behaviour: 'a denied host is told 403 inside finished TLS' },
   'gw.ssrf': {
     behaviour:

@@ -3,8 +3,9 @@
 // paths are patterns as in glob.ts. No preset publishes a package; the one that uploads anything names
 // the refs that it pushes to.
 
-import type { CallKind, EffectClass } from '../core/call.ts';
+import type { EffectClass } from '../core/call.ts';
 import { AGENT_BRANCHES } from '../core/push.ts';
+import type { ModelDialect } from '../core/verdict.ts';
 
 export interface PresetRoute {
   readonly host: string;
@@ -13,7 +14,8 @@ export interface PresetRoute {
   /** Each key occurs in the query exactly once, with exactly this value. */
   readonly query?: Readonly<Record<string, string>>;
   readonly effect: EffectClass;
-  readonly kind?: CallKind;
+  /** Of a model call: the shape of this provider's errors. */
+  readonly model?: ModelDialect;
   /** Of a push: the refs that it may make or move forward; as in a grant, `*` also across slashes. */
   readonly refs?: readonly string[];
   /** Why the effect is what it is. */
@@ -37,7 +39,7 @@ const modelAnthropic: Preset = {
       methods: ['POST'],
       paths: ['/v1/messages', '/v1/messages/count_tokens'],
       effect: 'read',
-      kind: 'llm',
+      model: 'anthropic',
       reason: 'model inference',
     },
     {
@@ -45,7 +47,7 @@ const modelAnthropic: Preset = {
       methods: ['GET'],
       paths: ['/v1/models', '/v1/models/*'],
       effect: 'read',
-      kind: 'llm',
+      model: 'anthropic',
       reason: 'list of models',
     },
     {
@@ -254,7 +256,7 @@ const modelOpenai: Preset = {
       methods: ['POST'],
       paths: ['/v1/responses', '/v1/chat/completions'],
       effect: 'read',
-      kind: 'llm',
+      model: 'openai',
       reason: 'model inference',
     },
     {
@@ -262,7 +264,7 @@ const modelOpenai: Preset = {
       methods: ['GET'],
       paths: ['/v1/models', '/v1/models/*'],
       effect: 'read',
-      kind: 'llm',
+      model: 'openai',
       reason: 'list of models',
     },
   ],
@@ -281,7 +283,7 @@ const modelGoogle: Preset = {
         '/v1beta/models/*:countTokens',
       ],
       effect: 'read',
-      kind: 'llm',
+      model: 'google',
       reason: 'model inference',
     },
     {
@@ -289,7 +291,7 @@ const modelGoogle: Preset = {
       methods: ['GET'],
       paths: ['/v1beta/models', '/v1beta/models/*'],
       effect: 'read',
-      kind: 'llm',
+      model: 'google',
       reason: 'list of models',
     },
   ],

@@ -40,7 +40,12 @@ export type DenyCode =
 export interface Told {
   readonly status: number;
   readonly message: string;
+  /** Whose words a refused model call is told in. */
+  readonly dialect?: ModelDialect;
 }
+
+/** The shape of a model provider's errors, which its clients show to their users. */
+export type ModelDialect = 'anthropic' | 'openai' | 'google';
 
 export interface Denial {
   readonly kind: 'deny';

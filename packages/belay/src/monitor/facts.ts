@@ -6,7 +6,7 @@ import type { Call, CallKind, EffectClass } from '../core/call.ts';
 import type { CallHead } from '../core/entry.ts';
 import { excerpt } from '../core/excerpt.ts';
 import { serviceAsked } from '../core/push.ts';
-import type { Denial, Verdict } from '../core/verdict.ts';
+import type { Denial, ModelDialect, Verdict } from '../core/verdict.ts';
 import type { RunIdentity } from '../identity/runs.ts';
 import type { Scope } from '../stop/stops.ts';
 import type { Vault } from '../vault/vault.ts';
@@ -15,6 +15,8 @@ export interface Classified {
   readonly effect: EffectClass;
   readonly kind: CallKind;
   readonly reasons: readonly string[];
+  /** Of a model call: the shape of its provider's errors. */
+  readonly model?: ModelDialect;
 }
 
 /** Before the third step nothing is known: unknown counts as a write. */

@@ -109,18 +109,20 @@ export function createMonitor(parts: MonitorParts): Monitor {
       after,
       observe,
     });
-    if (halts(after)) return settle.refused(stopped('stop', after));
-    if (call.signal.aborted) return settle.refused(gone());
+    const end = (denial: Denial): Result =>
+      settle.refused({ ...denial, told: toldTo(call, classified, denial) });
+    if (halts(after)) return end(stopped('stop', after));
+    if (call.signal.aborted) return end(gone());
     // 8 carry out: with the credential in, through the one door.
     observe(call.run, 'permitted');
     const outward: Call = { ...call, headers, query, body: settle.request(call.body) };
     const answer = await carry.live(outward, run, settle.stopped);
-    if (answer.kind === 'failed') return settle.refused(failed(answer));
+    if (answer.kind === 'failed') return end(failed(answer));
     // INVARIANT: I5: no value comes back either.
     const shown = run.vault.screen(call, run.grant.environment, answer);
     if (shown.kind === 'unreadable') {
       abandon(answer);
-      return settle.refused(unreadable(shown.why));
+      return end(unreadable(shown.why));
     }
     // 9 settle and 10 observe: when the last byte has passed, or when the flow breaks.
     return settle.response(shown.answer, shown.redacted);
@@ -135,7 +137,9 @@ export function createMonitor(parts: MonitorParts): Monitor {
     denial: Denial,
   ): Promise<Result> {
     const { step, code, reason, policies } = denial;
-    const told = toldTo(call, denial);
+    // Whatever refused it, a model's client understands its own words alone.
+    const known = runs.get(call.run)?.judge.classify(call) ?? classified;
+    const told = toldTo(call, known, denial);
     const head = headOf(call, run, classified);
     try {
       const { written, waitMs } = await denials.record({
@@ -200,9 +204,14 @@ function inert(mode: Mode, classified: Classified): boolean {
   return mode === 'shadow' && classified.effect !== 'read' && classified.kind !== 'llm';
 }
 
-/** Coding agents take 426 for a WebSocket as final, and ask over HTTP; other statuses they retry. */
-function toldTo({ kind }: Call, { told }: Denial): Told {
-  return kind === 'websocket' && told.status === 403 ? { ...told, status: 426 } : told;
+/**
+ * Coding agents take 426 for a WebSocket as final, and ask over HTTP; of a model call they take 400 as
+ * final, in its provider's words. Other statuses they retry.
+ */
+function toldTo({ kind }: Call, { model }: Classified, { told }: Denial): Told {
+  const final = kind === 'websocket' ? 426 : model === undefined ? 403 : 400;
+  const status = told.status === 403 ? final : told.status;
+  return model === undefined ? { ...told, status } : { ...told, status, dialect: model };
 }
 
 function deny(step: Step, code: DenyCode, reason: string, status: number, message: string): Denial {

@@ -3,6 +3,7 @@
 
 import type { Call, CallKind, EffectClass } from '../core/call.ts';
 import type { RefChange } from '../core/push.ts';
+import type { ModelDialect } from '../core/verdict.ts';
 import type { Route, RouteTable } from './routes.ts';
 
 export type CallFacts = Pick<Call, 'method' | 'target' | 'path' | 'query' | 'kind' | 'push'> & {
@@ -13,6 +14,8 @@ export interface Classification {
   readonly effect: EffectClass;
   readonly kind: CallKind;
   readonly reasons: readonly string[];
+  /** Of a model call: the shape of its provider's errors. */
+  readonly model?: ModelDialect;
 }
 
 /** `granted` are the names of the presets that the run was granted. */
@@ -25,27 +28,29 @@ export function classify(
     return { effect: 'write', kind: call.kind, reasons: ['a WebSocket'] };
   if (call.kind === 'tunnel') return { effect: 'write', kind: call.kind, reasons: ['a tunnel'] };
   const matching = routes(call);
-  const llm = call.kind === 'llm' || matching.some(({ route }) => route.kind === 'llm');
-  const kind = llm ? 'llm' : 'http';
+  const model = matching.find(({ route }) => route.model !== undefined)?.route.model;
+  const as = model === undefined ? HTTP : ({ kind: 'llm', model } as const);
   const plain = byMethod(call);
   // A server may act on another method than the one on the request line, or on a body where none
   // belongs; then no rule that was written for that line holds, and only what is worse counts.
   const odd = methodOverride(call) ?? bodyOnRead(call);
   if (odd !== undefined) {
     const effect = plain.effect === 'irreversible' ? 'irreversible' : 'write';
-    return { effect, kind, reasons: [`method ${call.method}`, odd] };
+    return { ...as, effect, reasons: [`method ${call.method}`, odd] };
   }
   if (call.push !== undefined) {
     const { effect, reasons } = ofPush(call.push);
-    return { effect: plain.effect === 'irreversible' ? plain.effect : effect, kind, reasons };
+    return { ...as, effect: plain.effect === 'irreversible' ? plain.effect : effect, reasons };
   }
   const worst = worstOf(matching.filter(({ preset }) => granted.has(preset)));
   if (worst !== undefined) {
     const { effect, reason } = worst.route;
-    return { effect, kind, reasons: [reason, `route ${worst.id}`] };
+    return { ...as, effect, reasons: [reason, `route ${worst.id}`] };
   }
-  return { ...plain, kind };
+  return { ...as, ...plain };
 }
+
+const HTTP = { kind: 'http' } as const;
 
 /** What a method says by itself. */
 export function byMethod({ method }: Pick<CallFacts, 'method'>): Omit<Classification, 'kind'> {

@@ -55,9 +55,6 @@ export function unreadablePush(request: PolicyRequest, reason: string): Denial {
   return deny('push.unreadable', reason, 'gets no push that cannot be read', request, []);
 }
 
-/** Coding agents take 400 for a model call as final; other statuses make them retry for long. */
-const MODEL_STATUS = 400;
-
 /** What a push asked for, in the words of git. */
 const PUSHED: Readonly<Record<string, string>> = {
   unproven: 'a forced push to',
@@ -81,7 +78,7 @@ function deny(
     code,
     reason,
     told: {
-      status: context.kind === 'llm' ? MODEL_STATUS : 403,
+      status: 403,
       message: `belay denied this call: ${where} ${saying}`,
     },
     policies,

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { verifies } from '../verifies.ts';
 import { entriesOnDisk } from './ledger-files.ts';
-import { denials, eventually, openPlace, type Place } from './place.ts';
+import { type Attempt, denials, eventually, openPlace, type Place } from './place.ts';
 import { startUpstream, strangeAuthority, type Upstream } from './upstreams.ts';
 
 const API_KEY = `sk-${randomBytes(16).toString('hex')}`;
@@ -458,6 +458,55 @@ verifies(
     if (curl?.value.err === '') expect(curl.value.out, 'curl trusts it too').toBe('403');
   },
   { timeoutMs: 30_000 },
+);
+
+const MODELS = {
+  'https://api.anthropic.com/v1/messages': (message: string) => ({
+    type: 'error',
+    error: { type: 'invalid_request_error', message },
+  }),
+  'https://api.openai.com/v1/responses': (message: string) => ({
+    error: { message, type: 'invalid_request_error', param: null, code: 'belay_denied' },
+  }),
+  'https://generativelanguage.googleapis.com/v1beta/models/m:generateContent': (
+    message: string,
+  ) => ({ error: { code: 400, message, status: 'FAILED_PRECONDITION' } }),
+};
+
+verifies(
+  'gw.denied-model',
+  'a model call that policy, budget or mode refuses is told 400 as its provider would',
+  async () => {
+    const ask = (url: string): Attempt => ['request', url, { method: 'POST', body: '{}' }];
+    const urls = Object.keys(MODELS);
+    const twin = 'https://api.openai.com/v1/files';
+    const refused = await place.attempt([], [...urls, twin].map(ask), { env });
+    const presets = ['anthropic', 'openai', 'google'].flatMap((name) => [
+      '--allow',
+      `model:${name}`,
+    ]);
+    const unfunded = await place.attempt([...presets, '--budget', 'calls=0'], urls.map(ask), {
+      env,
+    });
+    for (const { results } of [refused, unfunded]) {
+      for (const [i, shape] of Object.values(MODELS).entries()) {
+        const { status, text } = results[i]?.value ?? {};
+        expect(status).toBe(400);
+        const value = JSON.parse(text);
+        expect(value).toEqual(shape(value.error.message));
+        expect(value.error.message).not.toBe('');
+      }
+    }
+    // What is no model call there is told like any other.
+    const { status, text } = refused.results.at(-1)?.value ?? {};
+    expect(status).toBe(403);
+    expect(JSON.parse(text)).toMatchObject({ error: { type: 'belay_denied' } });
+    const entries = denials(await place.entries(unfunded.run.summary?.run));
+    expect(entries.map(({ told, code }) => [told.dialect, code])).toEqual(
+      ['anthropic', 'openai', 'google'].map((dialect) => [dialect, 'budget.calls']),
+    );
+  },
+  { timeoutMs: 40_000 },
 );
 
 verifies(

@@ -1,6 +1,6 @@
 // Writes what became of a call to its client: a response with back-pressure both ways, or a denial
-// as a small JSON body, or in words that git shows. Nothing is written once the client is gone, and a connection is kept only
-// when the request was read to its end.
+// in a small body. Nothing is written once the client is gone, and a connection is kept only when
+// the request was read to its end.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
@@ -9,6 +9,7 @@ import type { DenyCode, Told } from '../../core/verdict.ts';
 import { isHopByHop } from '../../upstream/hop-by-hop.ts';
 import type { Connection, OpenCall } from '../connection.ts';
 import { breakOff, passOn } from '../flow.ts';
+import { denialBody } from './denial-body.ts';
 
 /** How long, and how much of, an unread request is read away so that its client sees the answer. */
 const LINGER_MS = 1_000;
@@ -85,13 +86,10 @@ export function refuse(ask: Ask, code: DenyCode, told: Told): void {
     breakOff(connection);
     return;
   }
-  // Git shows its user plain text, and only of an answer to its first request.
-  const toGit = /\/info\/refs\?service=git-/.test(request.url ?? '');
-  const error = { type: 'belay_denied', code, message: told.message };
-  const body = Buffer.from(toGit ? `${told.message}\n` : JSON.stringify({ error }));
+  const { type, body } = denialBody(request.url ?? '', code, told);
   const fields = [
     'content-type',
-    toGit ? 'text/plain; charset=utf-8' : 'application/json',
+    type,
     'content-length',
     String(body.length),
     DENIED,

@@ -242,13 +242,13 @@ verifies('policy.allow', 'a hostile path cannot make matching slow', () => {
 verifies('policy.allow', 'presets read only, and one pushes to the branches of agents', () => {
   const writes: string[] = [];
   for (const preset of PRESETS) {
-    for (const { effect, methods, paths, kind, host, refs } of preset.routes) {
+    for (const { effect, methods, paths, model, host, refs } of preset.routes) {
       if (effect !== 'read') {
         writes.push(`${preset.name} ${methods} ${host} ${paths} ${refs ?? ''}`);
         continue;
       }
       expect(refs).toBeUndefined();
-      if (kind === 'llm' || !methods.some((method) => method !== 'GET' && method !== 'HEAD'))
+      if (model !== undefined || !methods.some((method) => method !== 'GET' && method !== 'HEAD'))
         continue;
       expect(methods.every((method) => ['GET', 'POST'].includes(method))).toBe(true);
       expect(paths.every((path) => /git-upload-pack$|^\/api\/eval\/sdk-\*$/.test(path))).toBe(true);

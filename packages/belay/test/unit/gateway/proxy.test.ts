@@ -13,7 +13,7 @@ function listen(gw: Harness): Promise<ProxyListener> {
   return gw.gateway.listenProxy({
     host: '127.0.0.1',
     port: 0,
-    authenticate: (user, password) => {
+    authenticate: (_listener, user, password) => {
       if (password !== 'se:cret') return null;
       return user as RunId;
     },

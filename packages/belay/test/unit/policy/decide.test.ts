@@ -45,15 +45,6 @@ verifies(
   },
 );
 
-verifies(
-  'policy.default-deny',
-  'a denied model call is told 400, which agents take as final',
-  () => {
-    const call = callTo('https://api.anthropic.com/v1/messages', { method: 'POST' });
-    expect(verdict(call, [])).toMatchObject({ code: 'policy.no-permit', told: { status: 400 } });
-  },
-);
-
 verifies('policy.default-deny', 'a forbid wins over every permit', () => {
   const forbid =
     '@id("no-users") forbid (principal, action, resource) when { context.path == "/user" };';
@@ -237,11 +228,13 @@ verifies('policy.allow', 'effects come with their reasons, and unknown is a writ
   expect(seen(['model:anthropic'], model, 'POST')).toEqual({
     effect: 'read',
     kind: 'llm',
+    model: 'anthropic',
     reasons: ['model inference', 'route model:anthropic/0'],
   });
   expect(seen([], model, 'POST')).toEqual({
     effect: 'write',
     kind: 'llm',
+    model: 'anthropic',
     reasons: ['method POST'],
   });
   expect(seen([], 'https://x.example/', 'GET')).toEqual({
