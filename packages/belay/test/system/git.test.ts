@@ -13,7 +13,7 @@ import { type Attempt, denials, keyed, openPlace, type Place, type RunResult } f
 import { scratch, startUpstream, type Upstream } from './upstreams.ts';
 
 const skip = existsSync('/usr/bin/git') ? undefined : 'no git on this host';
-const options = { timeoutMs: 60_000, skip };
+const options = { timeoutMs: 90_000, skip };
 const WHO = {
   GIT_AUTHOR_NAME: 'Some',
   GIT_AUTHOR_EMAIL: 'some@one.example',
@@ -406,6 +406,19 @@ verifies(
     const flags = ['--allow', 'github-read', '--allow', `git.push:git.example/${twin.path}#main`];
     const pushed = await place.run(flags, script(`https://github.com/${twin.path}.git`, alone));
     expect(ended(pushed.stdout), pushed.stderr).toEqual({ push: true, fetch: false, agent: false });
+    // Nor by the ways that are older than this protocol.
+    const webDav = (method: string, at: string): Attempt => [
+      'request',
+      `https://git.example/${twin.path}.git/${at}`,
+      { method, body: 'x' },
+    ];
+    const { results } = await place.attempt(flags, [
+      webDav('PUT', 'refs/heads/main'),
+      webDav('LOCK', 'refs/heads/main'),
+      webDav('MOVE', 'refs/heads/agent/x'),
+      webDav('PUT', 'objects/00/1'),
+    ]);
+    expect(results.map(({ value }) => value.status)).toEqual([403, 403, 403, 403]);
     const elsewhere = { main: steps.main, deleted: steps.deleted };
     const before = other.refs();
     expect((await inside(other, elsewhere, [...allow, 'git.example'])).did).toEqual(
@@ -476,6 +489,8 @@ verifies(
         path,
         `${kill('refs/heads/victim', `${CAPS} push-options`)}0000${packet('ci.skip')}0000`,
       ),
+      noPack: post(path, `${packet(`${ZERO} ${old} refs/heads/agent/x${CAPS}`)}0000`),
+      hiddenPack: post(path, `${packet(`${ZERO} ${old} refs/heads/agent/x${CAPS}`)}0000${plain}`),
       certificate: post(path, `${packet(`push-cert\0${CAPS}`)}${kill()}0000`),
       capitalId: post(path, plain.replace(old, old.toUpperCase())),
       capitalLength: post(
@@ -538,7 +553,7 @@ verifies(
     expect(passed.results.map(({ value }) => value.status === 403)).toEqual([false, false]);
     expect(upstream.arrivals.length).toBeGreaterThanOrEqual(2);
   },
-  { ...options, timeoutMs: 90_000 },
+  options,
 );
 
 verifies(

@@ -62,10 +62,11 @@ export function readCommands(first: Buffer, whole: boolean): CommandList | Unrea
     commands.push(command);
     if (commands.length > MOST_COMMANDS) return unread(`more than ${MOST_COMMANDS} commands`);
   }
-  // Only objects need a pack; a server might take what else comes for more commands.
+  // Only objects need a pack; a server might take what else comes for more commands. What is read
+  // first of a long body is longer than any list that is taken.
   const objects = commands.some((command) => command.new !== undefined);
   const rest = first.subarray(at, at + 4).toString('latin1');
-  if (objects ? !'PACK'.startsWith(rest) || (whole && rest !== 'PACK') : rest !== '' || !whole) {
+  if (objects ? rest !== 'PACK' : rest !== '' || !whole) {
     return unread('something else than a pack follows its command list');
   }
   return { kind: 'commands', commands, hash, end: at };
