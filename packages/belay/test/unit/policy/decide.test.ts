@@ -2,6 +2,7 @@ import { expect } from 'vitest';
 import { parseBundle } from '../../../src/config/bundle.ts';
 import { defaultConfig } from '../../../src/config/parse.ts';
 import { selectGrant } from '../../../src/config/select.ts';
+import type { Push } from '../../../src/core/push.ts';
 import type { CallFacts } from '../../../src/policy/classify.ts';
 import { loadEngine } from '../../../src/policy/engine.ts';
 import { policyForRun } from '../../../src/policy/for-run.ts';
@@ -388,3 +389,26 @@ verifies('git.unreadable', 'no policy permits a push that is not read', () => {
   expect(verdict(push(['delete', 'main']), [], everything).kind).toBe('permit');
   expect(verdict(call, ['git.example'], everything)).toMatchObject({ code: 'push.unreadable' });
 });
+
+verifies(
+  ['git.every-ref', 'policy.cache'],
+  'a decision about one ref is none about another',
+  () => {
+    const { classify, decide } = judge(['git.example', 'git.push:git.example/team/app#main']);
+    const kindOf = (call: CallFacts): string => decide(call, classify(call)).kind;
+    const asked: readonly (readonly [Asked, string])[] = [
+      [['create', 'agent/x'], 'permit'],
+      [['create', 'other'], 'deny'],
+      [['fast-forward', 'main'], 'permit'],
+      [['unproven', 'main'], 'deny'],
+      [['unproven', 'agent/x'], 'deny'],
+      [['create', 'main'], 'permit'],
+    ];
+    for (const [one, expected] of [...asked, ...asked.toReversed()]) {
+      expect(kindOf(push(one)), one.join(' ')).toBe(expected);
+    }
+    const elsewhere = push(['fast-forward', 'main']).push as Push;
+    const other = { ...push(), push: { ...elsewhere, repository: 'team/other' } };
+    expect(kindOf(other)).toBe('deny');
+  },
+);
