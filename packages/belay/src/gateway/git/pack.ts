@@ -9,6 +9,8 @@ import { inflateSync } from 'node:zlib';
 import { applyDelta } from './delta.ts';
 
 const MOST_OBJECTS = 10_000;
+/** Named by all commits together; most name one. */
+const MOST_PARENTS = 20_000;
 /** What a turn may inflate; reading an object costs like so many bytes. */
 const BYTES_A_TURN = 1 << 20;
 const OBJECT_COST_BYTES = 16 << 10;
@@ -35,12 +37,20 @@ export async function follows(
   hash: 'sha1' | 'sha256',
 ): Promise<readonly boolean[]> {
   const parents = new Map<string, readonly string[]>();
-  const shown = (): readonly boolean[] => links.map((link) => reaches(parents, link));
+  const shown = async (): Promise<readonly boolean[]> => {
+    const found: boolean[] = [];
+    for (const link of links) {
+      await nextTurn();
+      found.push(reaches(parents, link));
+    }
+    return found;
+  };
   const byOffset = new Map<number, Buffer>();
   const byId = new Map<string, Buffer>();
   let at = HEADER_BYTES;
   let left = MOST_BYTES;
   let spent = 0;
+  let known = 0;
   let behindCommits = false;
   for (let n = 0; n < MOST_OBJECTS && left > 0; n++) {
     if (spent > BYTES_A_TURN) {
@@ -57,13 +67,16 @@ export async function follows(
       spent += content.length;
       const id = createHash(hash).update(`commit ${content.length}\0`).update(content);
       const name = id.digest('hex');
-      parents.set(name, parentsOf(content, hash));
+      const named = parentsOf(content, hash);
+      known += named.length;
+      if (known > MOST_PARENTS) break;
+      parents.set(name, named);
       byOffset.set(at, content);
       byId.set(name, content);
     } else if (parents.size > 0 && !behindCommits) {
       // Git sends its commits first: behind them there is seldom another. Asked once, it is cheap.
       behindCommits = true;
-      if (shown().every((one) => one)) break;
+      if ((await shown()).every((one) => one)) break;
     }
     at = object.end;
   }

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createDeflate, deflateSync } from 'node:zlib';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { applyDelta } from '../../../src/gateway/git/delta.ts';
@@ -213,6 +214,34 @@ verifies('git.ancestry', 'a pack that would fill the memory does not', async () 
     expect(await follows(bytes, [{ old: OLD, new: TREE }], 'sha1')).toEqual([false]);
   }
   expect((process.resourceUsage().maxRSS - before) / 1024).toBeLessThan(100);
+});
+
+verifies('git.ancestry', 'commits with a crowd of parents keep nobody waiting', async () => {
+  // A megabyte each before it is deflated, a chain of many more before that.
+  const crowd = (n: number): Buffer =>
+    Buffer.from(
+      `${TREE}${Array.from({ length: 20_000 }, (_, i) => `parent ${(i + n * 20_000).toString(16).padStart(40, '1')}\n`).join('')}${WHO}\nm\n`,
+    );
+  const crowds = Array.from({ length: 15 }, (_, n) => crowd(n));
+  const last = Buffer.from(
+    `${TREE}${crowds.map((one) => `parent ${idOf(one)}\n`).join('')}${WHO}\nm\n`,
+  );
+  const bytes = Buffer.concat([START, ...[last, ...crowds].map((one) => object(1, one))]);
+  const links = Array.from({ length: 32 }, (_, i) => ({
+    old: i.toString(16).padStart(40, 'e'),
+    new: idOf(last),
+  }));
+  let longest = 0;
+  let at = performance.now();
+  const timer = setInterval(() => {
+    longest = Math.max(longest, performance.now() - at);
+    at = performance.now();
+  }, 1);
+  const shown = await follows(bytes, links, 'sha1');
+  await sleep(5);
+  clearInterval(timer);
+  expect(shown).toEqual(links.map(() => false));
+  expect(longest).toBeLessThan(500);
 });
 
 verifies('git.ancestry', 'a delta that does not fit its base makes nothing', () => {
