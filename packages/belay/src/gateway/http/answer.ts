@@ -42,7 +42,8 @@ export function respond(ask: Ask, call: OpenCall, response: Response): void {
   // What was there already has gone out with the head by now, in one write. A body that is still to
   // come, as of a stream of events, does not hold the head back.
   queueMicrotask(() => {
-    if (!call.moved && connection.open) reply.flushHeaders();
+    // Not `flushHeaders`: it writes the head in UTF-8, and fields are bytes.
+    if (!call.moved && connection.open) reply.write('', 'latin1');
   });
 }
 
