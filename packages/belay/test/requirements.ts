@@ -277,6 +277,9 @@ export const requirements = {
   'gw.leak': {
     behaviour: 'after thousands of mixed connections nothing is left behind',
   },
+  'gw.differential': {
+    behaviour: 'ordinary requests and answers are those without Belay, but for what is hop-by-hop',
+  },
 
   // processes
   'daemon.shared': { behaviour: 'two runs at once share one daemon, one ledger and the caps' },
