@@ -24,7 +24,7 @@ export interface Ask {
   readonly request: IncomingMessage;
   readonly reply: ServerResponse;
   readonly hasBody: boolean;
-  /** The answer is complete: the next request of its connection may be taken up. */
+  /** The answer has left whole: the next request of its connection may be taken up. */
   readonly done: () => void;
 }
 
@@ -109,9 +109,9 @@ export function refuse(ask: Ask, code: DenyCode, told: Told): void {
  */
 function finish({ request, reply, hasBody, done }: Ask, last?: Buffer): void {
   if (!hasBody || request.complete) {
-    if (last === undefined) reply.end();
-    else reply.end(last);
-    done();
+    // Not sooner: an answer that has no socket yet would say `100` behind its own head.
+    if (last === undefined) reply.end(done);
+    else reply.end(last, done);
     return;
   }
   if (last !== undefined) reply.write(last);
@@ -123,8 +123,8 @@ function finish({ request, reply, hasBody, done }: Ask, last?: Buffer): void {
     clearTimeout(timer);
     reply.end(() => {
       if (!request.complete) request.socket.destroySoon();
+      done();
     });
-    done();
   };
   const timer = setTimeout(end, LINGER_MS);
   request

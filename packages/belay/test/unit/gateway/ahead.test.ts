@@ -78,3 +78,30 @@ verifies(
     }
   },
 );
+
+verifies(
+  ['gw.one-at-a-time', 'gw.continue'],
+  'behind an answer that is not read yet nothing begins: neither a call, nor a 100, nor a WebSocket',
+  async () => {
+    const big = 'x'.repeat(5_000_000);
+    await using gw = await startGateway(async ({ path }) => answer(path === '/big' ? big : path));
+    const after = async (words: string): Promise<string> => {
+      const socket = throughBridge(gw.path, PLAIN).pause();
+      socket.write(`${get('/big')}\r\n`);
+      await until('the answer waits', () => gw.gateway.stats().calls === 0 && gw.calls.length > 0);
+      socket.write(words);
+      await sleep(100);
+      const got = await raw(socket.resume(), '', 500);
+      return got.slice(got.indexOf(big) + big.length);
+    };
+    const ask = 'POST /next HTTP/1.1\r\nhost: api.example.com\r\nexpect: 100-continue\r\n';
+    expect(await after(`${ask}content-length: 2\r\n\r\nhi`)).toMatch(
+      /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK\r\n[\s\S]*\r\n\r\n\/next$/,
+    );
+    gw.calls.length = 0;
+    const key = 'sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n';
+    await after(`${get('/next')}connection: upgrade\r\nupgrade: websocket\r\n${key}\r\n`);
+    expect(gw.calls.map(({ path }) => path)).toEqual(['/big']);
+    expect(gw.reasons()).toEqual(['too many requests ahead of their answers']);
+  },
+);
