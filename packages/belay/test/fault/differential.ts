@@ -60,7 +60,6 @@ interface Heard {
   readonly n: number;
   readonly status: number;
   readonly fields: Fields;
-  readonly interim: readonly number[];
   readonly sizeBytes: number;
   readonly sha256: string;
   readonly trailers: Fields;
@@ -211,7 +210,7 @@ function differences(planned: Planned, direct: Side, through: Side): readonly st
   };
   compared('received', through.received.get(n), direct.received.get(n));
   const [ours, theirs] = [through.heard.get(n), direct.heard.get(n)].map(
-    (heard) => heard && { ...heard, fields: endToEnd(heard.fields), interim: waited(heard) },
+    (heard) => heard && { ...heard, fields: endToEnd(heard.fields) },
   );
   compared('heard', ours, theirs);
   const lengths = [through.heard.get(n), direct.heard.get(n)].map((heard) => lengthOf(heard));
@@ -221,11 +220,6 @@ function differences(planned: Planned, direct: Side, through: Side): readonly st
     problems.push(`${n} ${method}: a length of ${lengths[1]} became ${lengths[0]}`);
   }
   return problems;
-}
-
-/** Interim answers are each hop's own; the one that was waited for has come on either way. */
-function waited({ interim }: Heard): readonly number[] {
-  return interim.filter((status) => status === 100);
 }
 
 function lengthOf(heard: Heard | undefined): string | undefined {

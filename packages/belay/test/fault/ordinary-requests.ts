@@ -22,7 +22,7 @@ export interface Planned {
   /** Without `host` and the framing. */
   readonly fields: Fields;
   readonly body: PlannedBody;
-  /** Waits to be told that it may send its body. */
+  /** Asks to be told that it may send its body, and waits for it unless requests go ahead. */
   readonly expects: boolean;
   readonly answer: PlannedAnswer;
 }
@@ -77,7 +77,7 @@ export function planConnections(count: number, seed: number): readonly PlannedCo
     const length = Math.min(draw.of([1, 1, 2, 5, 12, 30]), count - n + 1);
     const ahead = length > 1 && length <= 12 && draw.happens(0.25);
     const requests = Array.from({ length }, (_, i) =>
-      planRequest(n + i, chance(seed, n + i), { last: i === length - 1, ahead }),
+      planRequest(n + i, chance(seed, n + i), i === length - 1),
     );
     connections.push({ ahead, requests });
     n += length;
@@ -114,11 +114,7 @@ const QUERIES = [
   ],
 ];
 
-function planRequest(
-  n: number,
-  draw: Chance,
-  { last, ahead }: { readonly last: boolean; readonly ahead: boolean },
-): Planned {
+function planRequest(n: number, draw: Chance, last: boolean): Planned {
   const method = draw.of(METHODS);
   const path = Array.from({ length: draw.below(4) }, () => `/${draw.of(SEGMENTS)}`).join('');
   const query = draw.happens(0.5) ? `?${draw.of(QUERIES)}` : '';
@@ -129,7 +125,7 @@ function planRequest(
     framing: withBody ? framing : 'none',
     sizeBytes: withBody ? sizeFor(draw) : 0,
   };
-  const expects = body.sizeBytes > 0 && !ahead && draw.happens(0.15);
+  const expects = body.sizeBytes > 0 && draw.happens(0.15);
   return {
     n,
     method,

@@ -92,12 +92,10 @@ class Incoming {
   }
 }
 
-async function readAnswer(incoming, { n, method }, interim) {
+async function readAnswer(incoming, { n, method }) {
   let head = await incoming.head();
-  while (head.status < 200) {
-    interim.push(head.status);
-    head = await incoming.head();
-  }
+  // Interim answers are each hop's own.
+  while (head.status < 200) head = await incoming.head();
   const value = (wanted) => head.fields.find(([name]) => name === wanted)?.[1];
   const hash = createHash('sha256');
   let sizeBytes = 0;
@@ -124,7 +122,7 @@ async function readAnswer(incoming, { n, method }, interim) {
     await incoming.pass(Number.POSITIVE_INFINITY, sink);
   }
   const closes = toTheEnd || value('connection') === 'close';
-  const said = { n, ...head, interim, sizeBytes, sha256: hash.digest('hex'), trailers };
+  const said = { n, ...head, sizeBytes, sha256: hash.digest('hex'), trailers };
   return { said, closes };
 }
 
@@ -178,22 +176,20 @@ async function converse({ ahead, requests }) {
     link.socket.pause();
     setTimeout(() => link.socket.resume(), SILENT_MS);
     link.socket.write(Buffer.concat(requests.flatMap((one) => [headOf(one), bodyOf(one)])));
-    for (const one of requests) print((await readAnswer(link.incoming, one, [])).said);
+    for (const one of requests) print((await readAnswer(link.incoming, one)).said);
     link.socket.destroy();
     return;
   }
   for (const one of requests) {
     link ??= open();
     const { socket, incoming } = link;
-    const interim = [];
     socket.write(headOf(one));
     if (one.expects) {
       const { status } = await incoming.head();
       if (status !== 100) throw new Error(`${one.n}: ${status} instead of 100`);
-      interim.push(status);
     }
     socket.write(bodyOf(one));
-    const { said, closes } = await readAnswer(incoming, one, interim);
+    const { said, closes } = await readAnswer(incoming, one);
     print(said);
     if (!closes) continue;
     socket.destroy();
