@@ -34,7 +34,8 @@ export function parseQuery(packet: Buffer): Question | undefined {
     if (length === undefined || length > 63) return undefined; // the end, or a compression pointer
     at += 1;
     if (length === 0) break;
-    if (at + length > packet.length || at + length - HEADER_BYTES > 255) return undefined;
+    // RFC 1035 section 2.3.4: 255 bytes, of which the root at its end is one.
+    if (at + length > packet.length || at + length - HEADER_BYTES > 254) return undefined;
     labels.push(packet.toString('latin1', at, at + length));
     at += length;
   }
