@@ -64,7 +64,11 @@ export function parseHead(
   fixed: Target | undefined,
   kind: 'http' | 'websocket' = 'http',
 ): Head | Refusal {
-  const { rawHeaders } = request;
+  const { rawHeaders, httpVersion } = request;
+  // node:http reads a line without a version as HTTP/0.9, and one of HTTP/2.0 as if it were 1.1.
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') {
+    return refused(400, `the version HTTP/${httpVersion}`);
+  }
   if (rawHeaders.length > 2 * MOST_FIELDS) return refused(431, `more than ${MOST_FIELDS} fields`);
   const method = request.method as string;
   const headers: [string, string][] = [];
