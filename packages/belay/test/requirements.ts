@@ -485,6 +485,9 @@ export const requirements = {
   'kill.launcher-sigkill': { behaviour: 'nothing of a run outlives its launcher' },
   'fuzz.dns': { behaviour: 'no packet has two readings at the DNS of a bridge, and none ends it' },
   'fuzz.hello': { behaviour: 'no hello of TLS names one host to us and another to OpenSSL' },
+  'fuzz.http': {
+    behaviour: 'no bytes of an agent are one request to the gateway and another to its upstream',
+  },
   'bridge.fuzz': { behaviour: 'no bytes of an agent end its bridge' },
   'ca.trust': {
     behaviour: 'every client inside trusts the authority of the installation',

@@ -94,10 +94,11 @@ export async function fuzz(
   };
 }
 
-/** One of the inputs, changed in one to five places. */
+/** One of the inputs, changed in one to six places. */
 function vary(pool: readonly Buffer[], words: readonly Buffer[], draw: Chance): Buffer {
   let bytes: Buffer = Buffer.from(draw.of(pool));
-  for (let left = 1 + draw.below(5); left > 0; left--) bytes = change(bytes, pool, words, draw);
+  for (let left = 1 + draw.below(draw.of([1, 3, 6])); left > 0; left--)
+    bytes = change(bytes, pool, words, draw);
   return bytes.subarray(0, MOST_INPUT_BYTES);
 }
 
