@@ -3,6 +3,7 @@
 // input of a new sort is mutated further. What is found wrong is kept in the corpus, so that every later
 // run begins with it, and its seed and number are told. Case N of a seed depends on nothing but the
 // corpus, the seed and the cases before it of the same lane.
+// A parser more is a NAME-fuzz.ts with its judge, and corpus/NAME.
 
 import { createHash } from 'node:crypto';
 import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
