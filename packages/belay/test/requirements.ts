@@ -99,6 +99,17 @@ export const requirements = {
   'vault.places': {
     behaviour: 'a credential is injected as a header, a key of the query or a password of Basic',
   },
+  'vault.field': {
+    behaviour:
+      'a credential is put into a member of a body, where its placeholder is the whole of it',
+  },
+  'vault.minted': {
+    behaviour:
+      'tokens that an endpoint answers with stay in the vault, and go to the hosts declared for them',
+  },
+  'vault.undeclared-token': {
+    behaviour: 'an answer that holds a token nobody declared is not passed on, and others are',
+  },
   'vault.body-schema': {
     behaviour: 'a credential that is bound to a schema of the body is used with no other body',
   },

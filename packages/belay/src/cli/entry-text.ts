@@ -23,9 +23,10 @@ function what(entry: Entry): string {
         entry.error === undefined
           ? `${entry.status}`
           : `${entry.error.code}: ${entry.error.reason}`;
-      const { redacted = [] } = entry;
+      const { redacted = [], minted = [] } = entry;
       const hidden = redacted.length === 0 ? '' : `, redacted: ${redacted.join(', ')}`;
-      return `outcome  ${how}, ${bytes(entry.sentBytes)} out, ${bytes(entry.receivedBytes)} in, ${milliseconds(entry.durationMs)}${hidden}`;
+      const taken = minted.length === 0 ? '' : `, minted: ${minted.join(', ')}`;
+      return `outcome  ${how}, ${bytes(entry.sentBytes)} out, ${bytes(entry.receivedBytes)} in, ${milliseconds(entry.durationMs)}${hidden}${taken}`;
     }
     case 'outcome.unknown':
       return `unknown  whether the effect of entry ${entry.intentIndex} happened`;

@@ -230,30 +230,36 @@ function buildCredential(
     if (why !== undefined)
       report([...path, 'paths', i], `\`${printable(pattern)}\` is refused: ${why}`);
   }
-  const [, named = raw.host, port = '443'] = HOST_PORT.exec(raw.host) ?? [];
-  if (!isPort(Number(port))) {
-    report([...path, 'host'], `\`${printable(raw.host)}\` has a port outside 1 to 65535`);
-  }
   return {
     name,
     origin: document.origin(path),
     from: from ?? { kind: 'env', name: '' },
     environment: raw.environment,
-    host: hostAt(report, [...path, 'host'], named) ?? ('' as Host),
-    port: Number(port),
+    ...hostPortAt(report, [...path, 'host'], raw.host),
     methods: raw.methods,
     paths: raw.paths,
     allowsPath: anyPath(raw.paths),
     place: buildPlace(report, path, raw),
+    ...buildMints(report, path, raw),
     ...buildBody(report, path, raw),
     ...(raw.variable === undefined ? {} : { variable: raw.variable }),
   };
 }
 
 function buildPlace(report: Report, path: Path, raw: RawCredential): CredentialPlace {
-  const { header, query, basic } = raw;
-  if ([header, query, basic].filter((one) => one !== undefined).length !== 1) {
-    report(path, 'a credential has one place', 'name one of `header`, `query` and `basic`');
+  const { header, query, basic, field } = raw;
+  if ([header, query, basic, field].filter((one) => one !== undefined).length !== 1) {
+    report(
+      path,
+      'a credential has one place',
+      'name one of `header`, `query`, `basic` and `field`',
+    );
+  }
+  if (field !== undefined) {
+    if (!/^[A-Za-z0-9._~-]{1,128}$/.test(field)) {
+      report([...path, 'field'], `\`${printable(field)}\` is not a plain key`);
+    }
+    return { kind: 'field', key: field };
   }
   if (query !== undefined) {
     if (!/^[A-Za-z0-9._~-]{1,128}$/.test(query)) {
@@ -280,6 +286,18 @@ function buildPlace(report: Report, path: Path, raw: RawCredential): CredentialP
     report([...path, 'format'], '`format` must hold `{}` exactly once', 'write it as `Bearer {}`');
   }
   return { kind: 'header', name, format: raw.format };
+}
+
+function buildMints(
+  report: Report,
+  path: Path,
+  { mints }: RawCredential,
+): Pick<CredentialConfig, 'mints'> {
+  if (mints === undefined) return {};
+  const hosts = mints.hosts.map((text, i) =>
+    hostPortAt(report, [...path, 'mints', 'hosts', i], text),
+  );
+  return { mints: { hosts, keys: mints.keys.map((key) => key.toLowerCase()) } };
 }
 
 function buildBody(
@@ -373,6 +391,13 @@ function checkFilePath(report: Report, path: Path, text: string): void {
   if (text === '' || text.length > 4096 || text.includes('\0')) {
     report(path, `\`${printable(text.slice(0, 80))}\` is not the path of a file`);
   }
+}
+
+/** `HOST`, on port 443, or `HOST:PORT`. */
+function hostPortAt(report: Report, path: Path, text: string): { host: Host; port: number } {
+  const [, named = text, port = '443'] = HOST_PORT.exec(text) ?? [];
+  if (!isPort(Number(port))) report(path, `\`${printable(text)}\` has a port outside 1 to 65535`);
+  return { host: hostAt(report, path, named) ?? ('' as Host), port: Number(port) };
 }
 
 function hostAt(report: Report, path: Path, text: string): Host | undefined {

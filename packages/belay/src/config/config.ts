@@ -47,7 +47,9 @@ export type CredentialPlace =
   /** `name` in lower case; `{}` in `format` stands for the value. */
   | { readonly kind: 'header'; readonly name: string; readonly format: string }
   | { readonly kind: 'query'; readonly key: string }
-  | { readonly kind: 'basic'; readonly user: string };
+  | { readonly kind: 'basic'; readonly user: string }
+  /** A member at the top of the body, JSON or form. */
+  | { readonly kind: 'field'; readonly key: string };
 
 export interface CredentialConfig {
   readonly name: string;
@@ -61,6 +63,12 @@ export interface CredentialConfig {
   readonly paths: readonly string[];
   readonly allowsPath: (path: string) => boolean;
   readonly place: CredentialPlace;
+  /** Where the tokens belong that calls with it are answered with. */
+  readonly mints?: {
+    readonly hosts: readonly { readonly host: Host; readonly port: number }[];
+    /** In lower case: members of an answer that hold one. */
+    readonly keys: readonly string[];
+  };
   /** Why a body is none that the credential may be used with; absent: any body. */
   readonly bodyFault?: (body: unknown) => string | undefined;
   readonly variable?: string;

@@ -67,6 +67,25 @@ const credential = z.strictObject({
   format: z.string().default('{}').describe('of the header; {} is the value: "Bearer {}"'),
   query: z.string().optional().describe('instead of a header: the key of the query that holds it'),
   basic: z.string().optional().describe('instead: the user whose password it is (Basic)'),
+  field: z
+    .string()
+    .optional()
+    .describe('instead: the member of a body, JSON or form, whose whole value is the placeholder'),
+  mints: z
+    .strictObject({
+      hosts: z
+        .array(z.string())
+        .min(1)
+        .max(32)
+        .describe('hosts or HOST:PORT that take the tokens, as `authorization: Bearer`'),
+      keys: z
+        .array(z.string().min(1).max(128))
+        .max(32)
+        .default([])
+        .describe('members of the answer that hold one beside `access_token`: "token"'),
+    })
+    .optional()
+    .describe('calls with it are answered with tokens: they stay outside, inside are placeholders'),
   body: z
     .record(z.string(), z.unknown())
     .optional()

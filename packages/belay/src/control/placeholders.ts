@@ -13,16 +13,17 @@ export interface PlaceholderScope {
   readonly workdir: string;
 }
 
-/** By a scope and a credential's name. */
-export type Placeholders = (scope: PlaceholderScope, credential: string) => string;
+/** By a scope and a credential's name, and of several with one name by their values. */
+export type Placeholders = (scope: PlaceholderScope, credential: string, value?: string) => string;
 
 const KEY_BYTES = 32;
 
 /** Throws ERR_HOME. */
 export function loadPlaceholders(home: Home): Placeholders {
   const key = keyFile(home, 'placeholder-key', () => randomBytes(KEY_BYTES));
-  return ({ agent, environment, workdir }, credential) => {
-    const text = JSON.stringify([agent, environment, workdir, credential]);
+  return ({ agent, environment, workdir }, credential, value) => {
+    const one = value === undefined ? [] : [value];
+    const text = JSON.stringify([agent, environment, workdir, credential, ...one]);
     return `blp-${credential}-${createHmac('sha256', key).update(text).digest('hex').slice(0, 32)}`;
   };
 }

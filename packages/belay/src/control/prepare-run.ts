@@ -18,6 +18,7 @@ import { remedyFor } from '../policy/remedy.ts';
 import { within } from '../policy/within.ts';
 import { refusedAddress } from '../upstream/addresses.ts';
 import type { Declared } from '../upstream/upstream.ts';
+import type { CredentialSpec } from '../vault/credential.ts';
 import { createVault } from '../vault/vault.ts';
 import type { DaemonRun } from './daemon-run.ts';
 import type { DailyBudget } from './daily-budget.ts';
@@ -67,8 +68,8 @@ export function prepareRun(asked: RunRequest): DaemonRun {
   const caps = tightest(selected.grant?.caps ?? {}, request.caps);
   const own = budgetScope(id, caps);
   const scope = { agent, environment, workdir: request.workdir };
-  const vault = createVault(credentialsOf(config, environment, request.secrets), (name) =>
-    placeholders(scope, name),
+  const vault = createVault(credentialsOf(config, environment, request.secrets), (name, value) =>
+    placeholders(scope, name, value),
   );
   const upstreams = [...config.upstreams.values()];
   return {
@@ -170,7 +171,15 @@ function credentialsOf(
 ) {
   return credentials
     .filter((credential) => credential.environment === environment)
-    .map((spec) => {
+    .map(({ mints, ...credential }): { spec: CredentialSpec; value: string } => {
+      const { name } = credential;
+      const spec =
+        mints === undefined
+          ? credential
+          : {
+              ...credential,
+              mints: { kind: 'new', name, ...mints, keys: new Set(mints.keys) } as const,
+            };
       const value = Object.hasOwn(secrets, spec.name) ? secrets[spec.name] : undefined;
       if (value === undefined) {
         throw new BelayError('ERR_SECRET', `credential \`${spec.name}\` came without its value`);

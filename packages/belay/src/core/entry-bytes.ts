@@ -90,6 +90,7 @@ function sortedOutcome(e: Placed<Outcome>): Whole<Placed<Outcome>> {
     error: error && { code: error.code, reason: error.reason },
     id: e.id,
     index: e.index,
+    minted: e.minted,
     receivedBytes: e.receivedBytes,
     receivedSha256: e.receivedSha256,
     redacted: e.redacted,

@@ -85,6 +85,8 @@ export interface Outcome {
   readonly receivedSha256?: string;
   /** Names of the credentials whose values the upstream sent back. */
   readonly redacted?: readonly string[];
+  /** Names of the credentials that were taken from the answer into the vault. */
+  readonly minted?: readonly string[];
   readonly durationMs: number;
 }
 

@@ -29,6 +29,7 @@ export type DenyCode =
   | 'ledger.failed'
   | 'credential.misplaced'
   | 'answer.unreadable'
+  | 'answer.token'
   | 'address.refused'
   | 'address.unresolved'
   | 'upstream.unreachable'

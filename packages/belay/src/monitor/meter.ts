@@ -5,6 +5,7 @@
 import { createHash, type Hash, hash } from 'node:crypto';
 import type { Reservation } from '../budget/budgets.ts';
 import type { ByteFlow, ByteSink, Call, CallBody, Response, Result } from '../core/call.ts';
+import type { Outcome } from '../core/entry.ts';
 import { asBelayError, BelayError } from '../core/errors.ts';
 import type { Clock, RunId } from '../core/ids.ts';
 import type { Denial } from '../core/verdict.ts';
@@ -27,13 +28,18 @@ export interface MeterParts {
   readonly observe: (run: RunId, event: 'settled') => void;
 }
 
+export interface Kept {
+  readonly redacted?: ReadonlySet<string>;
+  readonly minted?: readonly string[];
+}
+
 export interface Meter {
   /** What has stopped the run since step 7, or that its grant is over. */
   stopped(): BelayError | undefined;
   /** The request's body, metered when it is streamed. */
   request(body: CallBody): CallBody;
-  /** The response, metered; its end is the call's end. `redacted` names what was kept out of it. */
-  response(answer: Response, redacted?: ReadonlySet<string>): Result;
+  /** The response, metered; its end is the call's end. `kept` names what was kept out of it. */
+  response(answer: Response, kept: Kept): Result;
   /** The call ends here: nothing was sent, or nothing came back. */
   refused(denial: Denial): Result;
 }
@@ -52,7 +58,7 @@ export function meter(parts: MeterParts): Meter {
   let claimedBytes = sentBytes;
   /** What of the reservation is in the ledger. */
   let recordedBytes = reservation.grantedBytes();
-  let redacted: ReadonlySet<string> | undefined;
+  let kept: Kept = {};
   let open = true;
 
   const stopped = (): BelayError | undefined => {
@@ -105,9 +111,7 @@ export function meter(parts: MeterParts): Meter {
         call: call.id,
         ...(status === undefined ? {} : { status }),
         ...(error === undefined ? {} : { error }),
-        ...(redacted === undefined || redacted.size === 0
-          ? {}
-          : { redacted: [...redacted].sort() }),
+        ...namesIn(kept),
         sentBytes,
         ...(sentSha256 === undefined ? {} : { sentSha256 }),
         receivedBytes,
@@ -142,9 +146,9 @@ export function meter(parts: MeterParts): Meter {
       return { kind: 'streamed', source: metered(body.source) };
     },
 
-    response(answer, names) {
+    response(answer, found) {
       const { status } = answer;
-      redacted = names;
+      kept = found;
       const flow = (sink: ByteSink): ByteFlow => {
         let upstream: ByteFlow | undefined;
         let holding = false;
@@ -229,5 +233,13 @@ export function meter(parts: MeterParts): Meter {
       settle(undefined, { code: denial.code, reason: denial.reason });
       return { kind: 'denied', denial };
     },
+  };
+}
+
+/** As the outcome has them: left out when there are none. */
+function namesIn({ redacted, minted }: Kept): Pick<Outcome, 'redacted' | 'minted'> {
+  return {
+    ...(redacted === undefined || redacted.size === 0 ? {} : { redacted: [...redacted].sort() }),
+    ...(minted === undefined || minted.length === 0 ? {} : { minted }),
   };
 }

@@ -12,6 +12,7 @@ import type { Denial, DenyCode, Hold, Step, Told } from '../core/verdict.ts';
 import type { Runs } from '../identity/runs.ts';
 import type { Ledger } from '../ledger/ledger.ts';
 import { halts, type Stops, type StopView } from '../stop/stops.ts';
+import type { Withheld } from '../vault/minted.ts';
 import type { Denials } from './denials.ts';
 import { type Classified, headOf, type MonitoredRun, UNCLASSIFIED } from './facts.ts';
 import { meter } from './meter.ts';
@@ -79,7 +80,7 @@ export function createMonitor(parts: MonitorParts): Monitor {
       return refuse(call, run, classified, overBudget(reservation.unit, reservation.reason));
     }
     // 6 intend. INVARIANT: I2: nothing is sent before this entry is on the disk.
-    const { headers, query, names } = run.vault.inject(call, run.grant.environment);
+    const { headers, query, body, names } = run.vault.inject(call, run.grant.environment);
     const intent: Intent = {
       ...headOf(call, run, classified),
       type: 'intent',
@@ -115,17 +116,18 @@ export function createMonitor(parts: MonitorParts): Monitor {
     if (call.signal.aborted) return end(gone());
     // 8 carry out: with the credential in, through the one door.
     observe(call.run, 'permitted');
-    const outward: Call = { ...call, headers, query, body: settle.request(call.body) };
+    const outward: Call = { ...call, headers, query, body: settle.request(body) };
     const answer = await carry.live(outward, run, settle.stopped);
     if (answer.kind === 'failed') return end(failed(answer));
-    // INVARIANT: I5: no value comes back either.
-    const shown = run.vault.screen(call, run.grant.environment, answer);
+    // INVARIANT: I5: no value comes back either, and no token that was obtained.
+    const shown = await run.vault.screen(call, run.grant.environment, answer);
+    if (shown.kind === 'withheld') return end(withheld(shown));
     if (shown.kind === 'unreadable') {
       abandon(answer);
       return end(unreadable(shown.why));
     }
     // 9 settle and 10 observe: when the last byte has passed, or when the flow breaks.
-    return settle.response(shown.answer, shown.redacted);
+    return settle.response(shown.answer, shown);
   }
 
   /** A denial is durable before the agent hears of it, unless the disk is what failed or there were
@@ -249,6 +251,13 @@ function overBudget(unit: 'calls' | 'bytes', reason: string): Denial {
 function unreadable(reason: string): Denial {
   const message = 'the answer is in a coding that is not taken';
   return deny('release', 'answer.unreadable', reason, 502, message);
+}
+
+function withheld({ code, why }: Withheld): Denial {
+  if (code === 'upstream.broken') {
+    return deny('release', code, why, 502, 'the upstream could not be reached');
+  }
+  return deny('release', code, why, 403, 'the answer holds a token, which stays outside');
 }
 
 /** Ends an upstream's part of a call whose answer nobody gets. */

@@ -7,7 +7,7 @@ import { visit } from 'jsonc-parser';
 import type { Call } from '../core/call.ts';
 
 export type BodyValue =
-  | { readonly kind: 'value'; readonly value: unknown }
+  | { readonly kind: 'value'; readonly value: unknown; readonly written: 'json' | 'form' }
   | { readonly kind: 'unread'; readonly why: string };
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -47,7 +47,7 @@ function json(text: string): BodyValue {
         names?.add(folded);
       },
     });
-    return why === undefined ? { kind: 'value', value } : unread(why);
+    return why === undefined ? { kind: 'value', value, written: 'json' } : unread(why);
   } catch {
     return unread('it is not JSON');
   }
@@ -62,7 +62,7 @@ function form(text: string): BodyValue {
     names.add(fold(name));
     fields.push([name, PLAIN_INTEGER.test(value) ? Number(value) : value]);
   }
-  return { kind: 'value', value: Object.fromEntries(fields) };
+  return { kind: 'value', value: Object.fromEntries(fields), written: 'form' };
 }
 
 /** One text for all that differ by case alone, `\u017f` and `s` too. */

@@ -1,38 +1,34 @@
 // Credentials. The real value lives here and nowhere else; the agent holds a placeholder that is
 // worthless anywhere. INVARIANT: I5: a value leaves the vault only in its own place in a call to the
 // environment, host, port, method and path that the credential is bound to, and never comes back: in
-// what such a host answers it is starred out. A placeholder at another host or in another place is an
-// attempt to take a credential where it does not belong.
+// what such a host answers it is starred out, and a token that one is answered with stays here as well.
+// A placeholder at another host or in another place is an attempt to take a credential where it does
+// not belong.
 
-import type { CredentialPlace } from '../config/config.ts';
-import type { Call, CallKind, Headers, Response } from '../core/call.ts';
-import { type Host, hostPort, printable } from '../core/target.ts';
+import type { Call, CallBody, CallKind, Headers, Response } from '../core/call.ts';
+import { hostPort, printable } from '../core/target.ts';
 import { bodyValue } from './body.ts';
+import type { CredentialSpec } from './credential.ts';
 import { decoded, decoderOf } from './decode.ts';
+import { createCapture, OF_THE_BYTES, type Screened, type Withheld } from './minted.ts';
+import {
+  BODY,
+  fieldOf,
+  fieldValue,
+  PLACEHOLDER,
+  placeName,
+  placesIn,
+  withField,
+  withKey,
+} from './places.ts';
 import { createRedactor, type Needle, needlesOf } from './redact.ts';
-
-export interface CredentialSpec {
-  readonly name: string;
-  readonly environment: string;
-  readonly host: Host;
-  /** That the agent asks for, wherever the upstream really is. */
-  readonly port: number;
-  /** Upper case. */
-  readonly methods: readonly string[];
-  /** Matches a normalised path. */
-  readonly allowsPath: (path: string) => boolean;
-  readonly place: CredentialPlace;
-  /** Why a body is none that it may be used with; absent: any body. */
-  readonly bodyFault?: (body: unknown) => string | undefined;
-  /** The variable that holds the placeholder inside the sandbox. */
-  readonly variable?: string;
-}
+import { asksForToken, couldHoldToken } from './tokens.ts';
 
 /** The credentials of one run: what the launcher read once, for that run only. */
 export interface Vault {
   /** Variables for the sandbox, holding placeholders. */
   placeholders(): Readonly<Record<string, string>>;
-  /** The headers and the query to send, and the names of the credentials that were put in. */
+  /** The headers, the query and the body to send, and the names of the credentials that were put in. */
   inject(call: Call, environment: string): Injected;
   /**
    * Why a call may not pass: a placeholder is in it that belongs elsewhere, or its body is none that
@@ -42,9 +38,15 @@ export interface Vault {
   refusal(call: Call, kind: CallKind, environment: string): string | undefined;
   /**
    * An answer to a call as the agent may see it, or why it may see nothing of it. Values under 8 bytes
-   * are not looked for.
+   * are not looked for. An answer that could hold a token is read whole first.
    */
-  screen(call: Call, environment: string, answer: Response): Screened | Unreadable;
+  screen(
+    call: Call,
+    environment: string,
+    answer: Response,
+  ): Screened | Unreadable | Promise<Screened | Withheld>;
+  /** From now on a credential has another value. */
+  renew(name: string, value: string): void;
   /** Forgets every value. */
   clear(): void;
 }
@@ -52,15 +54,8 @@ export interface Vault {
 export interface Injected {
   readonly headers: Headers;
   readonly query: string;
+  readonly body: CallBody;
   readonly names: readonly string[];
-}
-
-export interface Screened {
-  readonly kind: 'screened';
-  readonly answer: Response;
-  /** Names of the credentials whose values were in it, of all that has passed. Absent: it was not
-   * looked into. */
-  readonly redacted?: ReadonlySet<string>;
 }
 
 export interface Unreadable {
@@ -70,7 +65,7 @@ export interface Unreadable {
 
 interface Held extends CredentialSpec {
   readonly placeholder: string;
-  readonly value: string;
+  value: string;
 }
 
 const NONE: readonly string[] = [];
@@ -81,7 +76,8 @@ const WITHOUT_BODY = new Set([204, 304]);
 
 export function createVault(
   credentials: readonly { readonly spec: CredentialSpec; readonly value: string }[],
-  placeholderOf: (name: string) => string,
+  /** `value` tells tokens of one name apart. */
+  placeholderOf: (name: string, value?: string) => string,
 ): Vault {
   const held: Held[] = credentials.map(({ spec, value }) => ({
     ...spec,
@@ -99,8 +95,50 @@ export function createVault(
     );
   const boundTo = (call: Call, environment: string): readonly Held[] =>
     atHome(call, environment).filter(
-      ({ methods, allowsPath }) => methods.includes(call.method) && allowsPath(call.path),
+      ({ methods, allowsPath }) =>
+        (methods === undefined || methods.includes(call.method)) && allowsPath(call.path),
     );
+  /** At most one for each header; one whose placeholder the agent shows goes first. */
+  const usedBy = (call: Call, environment: string): readonly Held[] => {
+    const bound = boundTo(call, environment);
+    const shown = bound.filter((credential) => isPresented(credential) && stands(credential, call));
+    const taken = new Map(shown.map((one) => [fieldOf(one.place), one] as const));
+    return [
+      ...bound.filter((one) => !isPresented(one) && !taken.has(fieldOf(one.place) ?? '')),
+      ...shown.filter((one) => one.place.kind === 'field' || taken.get(fieldOf(one.place)) === one),
+    ];
+  };
+
+  const hold = (spec: CredentialSpec, value: string, placeholder: string): void => {
+    held.push({ ...spec, value, placeholder });
+    needles.push(...needlesOf(spec.name, value));
+  };
+  const renew = (name: string, value: string): void => {
+    for (const credential of held) {
+      if (credential.name !== name || credential.value === value) continue;
+      // What was sent under the old one may still come back.
+      const old = needlesOf(name, credential.value);
+      const others = needles.filter((needle) => needle.name !== name);
+      needles.splice(0, needles.length, ...others, ...old, ...needlesOf(name, value));
+      credential.value = value;
+    }
+  };
+
+  const starred = (answer: Response) => {
+    const redactor = createRedactor(needles);
+    const headers = redactor.headers(answer.headers);
+    const shown: Response = { ...answer, headers, body: redactor.body(answer.body) };
+    return { shown, found: redactor.found };
+  };
+
+  const capture = createCapture({
+    known: (name, value) =>
+      held.find((one) => one.name === name && (value === undefined || one.value === value)),
+    hold,
+    renew,
+    placeholderOf,
+    starred,
+  });
   return {
     placeholders() {
       const variables: Record<string, string> = {};
@@ -110,32 +148,40 @@ export function createVault(
       return variables;
     },
     inject(call, environment) {
-      if (atHome(call, environment).length === 0) {
-        return { headers: call.headers, query: call.query, names: NONE };
+      let { query, body } = call;
+      if (atHome(call, environment).length === 0 && !asksForToken(call)) {
+        return { headers: call.headers, query, body, names: NONE };
       }
-      const bound = boundTo(call, environment);
-      const replaced = new Set(bound.map(({ place }) => fieldOf(place)));
+      const used = usedBy(call, environment);
+      const replaced = new Set(used.map(({ place }) => fieldOf(place)));
       const headers = call.headers.filter(([name]) => !replaced.has(name) && !LEFT_OUT.has(name));
       if (call.kind !== 'websocket') headers.push(['accept-encoding', 'identity']);
-      let { query } = call;
-      for (const { place, value } of bound) {
+      for (const { place, value, placeholder } of used) {
         if (place.kind === 'query') query = withKey(query, place.key, value);
-        else headers.push([fieldOf(place) as string, fieldValue(place, value)]);
+        else if (place.kind === 'field') {
+          body = withField({ ...call, body }, place.key, placeholder, value) ?? body;
+        } else headers.push([fieldOf(place) as string, fieldValue(place, value)]);
       }
-      return { headers, query, names: bound.map(({ name }) => name) };
+      return { headers, query, body, names: used.map(({ name }) => name) };
     },
     refusal(call, kind, environment) {
       for (const [where, text] of placesIn(call)) {
         if (kind === 'llm' && where === BODY) continue;
         for (const [found] of text.matchAll(PLACEHOLDER)) {
-          const owner = held.find(({ placeholder }) => placeholder === found);
+          const owners = held.filter(({ placeholder }) => placeholder === found);
+          const [owner] = owners;
           if (owner === undefined) return `a placeholder that is not of this run, in ${where}`;
           const { host, port } = call.target;
-          if (owner.host !== host || owner.port !== port) {
+          const here = owners.find((one) => one.host === host && one.port === port);
+          if (here === undefined) {
             return `the placeholder of \`${owner.name}\`, which is for \`${hostPort(owner)}\`, in ${where}`;
           }
-          if (where !== placeName(owner.place)) {
-            return `the placeholder of \`${owner.name}\`, whose place is ${placeName(owner.place)}, in ${where}`;
+          const inPlace =
+            here.place.kind === 'field'
+              ? where === BODY && stands(here, call)
+              : where === placeName(here.place);
+          if (!inPlace) {
+            return `the placeholder of \`${here.name}\`, whose place is ${placeName(here.place)}, in ${where}`;
           }
         }
       }
@@ -148,25 +194,45 @@ export function createVault(
       return undefined;
     },
     screen(call, environment, answer) {
-      if (atHome(call, environment).length === 0) return { kind: 'screened', answer };
-      const redactor = createRedactor(needles);
       const { status } = answer;
+      const minter = usedBy(call, environment).find(({ mints }) => mints !== undefined);
+      const couldMint =
+        status !== 101 &&
+        (minter !== undefined || (asksForToken(call) && couldHoldToken(answer.headers)));
+      if (!couldMint && atHome(call, environment).length === 0) {
+        return { kind: 'screened', answer };
+      }
       let { headers, body } = answer;
+      const withBody = call.method !== 'HEAD' && !WITHOUT_BODY.has(status);
       const coding = codingOf(headers);
-      if (coding !== '' && call.method !== 'HEAD' && !WITHOUT_BODY.has(status)) {
+      if (coding !== '' && withBody) {
         const decoder = status === 206 ? undefined : decoderOf(coding);
         if (decoder === undefined) return unreadable(coding);
         body = decoded(body, decoder);
-        headers = headers.filter(([name]) => !OF_THE_CODED.has(name));
+        headers = headers.filter(([name]) => !OF_THE_BYTES.has(name));
       }
-      const shown = { ...answer, headers: redactor.headers(headers), body: redactor.body(body) };
-      return { kind: 'screened', answer: shown, redacted: redactor.found };
+      const plain = { ...answer, headers, body };
+      if (couldMint && withBody) return capture(call, environment, plain, minter?.mints);
+      const { shown, found } = starred(plain);
+      return { kind: 'screened', answer: shown, redacted: found };
     },
+    renew,
     clear() {
       held.length = 0;
       needles.length = 0;
     },
   };
+}
+
+function isPresented({ presented, place }: CredentialSpec): boolean {
+  return presented === true || place.kind === 'field';
+}
+
+/** Its placeholder is exactly where it belongs. */
+function stands({ place, placeholder, value }: Held, call: Call): boolean {
+  if (place.kind === 'field') return withField(call, place.key, placeholder, value) !== undefined;
+  const field = fieldOf(place);
+  return call.headers.some(([name, text]) => name === field && text.includes(placeholder));
 }
 
 /** All codings in their order; empty for none. */
@@ -177,74 +243,6 @@ function codingOf(headers: Headers): string {
     .join(', ');
 }
 
-const OF_THE_CODED = new Set(['content-encoding', 'content-length', 'content-digest', 'digest']);
-
 function unreadable(coding: string): Unreadable {
   return { kind: 'unreadable', why: `the coding \`${printable(coding)}\` cannot be looked into` };
 }
-
-/** As control/placeholders.ts makes them. */
-const PLACEHOLDER = /blp-[A-Za-z0-9._-]{1,63}-[0-9a-f]{32}/g;
-const MARK = 'blp-';
-const BODY = 'the body';
-
-/** The field that a credential replaces. */
-function fieldOf(place: CredentialPlace): string | undefined {
-  switch (place.kind) {
-    case 'header':
-      return place.name;
-    case 'basic':
-      return 'authorization';
-    case 'query':
-      return undefined;
-  }
-}
-
-function fieldValue(
-  place: Exclude<CredentialPlace, { readonly kind: 'query' }>,
-  value: string,
-): string {
-  if (place.kind === 'header') return place.format.replace('{}', () => value);
-  return `Basic ${Buffer.from(`${place.user}:${value}`).toString('base64')}`;
-}
-
-/** The other pairs stay as they were written. */
-function withKey(query: string, key: string, value: string): string {
-  const others = query.split('&').filter((pair) => {
-    return pair !== '' && new URLSearchParams(pair).keys().next().value !== key;
-  });
-  return [...others, `${key}=${encodeURIComponent(value)}`].join('&');
-}
-
-function placeName(place: CredentialPlace): string {
-  return place.kind === 'query' ? `the key \`${place.key}\`` : `the field \`${fieldOf(place)}\``;
-}
-
-/** Where a placeholder stands, and the text that it is in. */
-function* placesIn(call: Call): Generator<readonly [where: string, text: string]> {
-  for (const [name, value] of call.headers) {
-    if (value.includes(MARK)) yield [`the field \`${name}\``, value];
-    else if (value.length < MOST_ENCODED && BASIC.test(value)) {
-      const decoded = Buffer.from(value.slice(6), 'base64').toString('latin1');
-      if (decoded.includes(MARK)) yield [`the field \`${name}\``, decoded];
-    }
-  }
-  if (call.path.includes(MARK)) yield ['the path', call.path];
-  if (call.query.includes(MARK) || call.query.includes('%')) {
-    for (const [key, value] of new URLSearchParams(call.query)) {
-      const text = `${key}=${value}`;
-      if (text.includes(MARK)) yield [`the key \`${key}\``, text];
-    }
-  }
-  if (call.body.kind === 'buffered') {
-    const bytes = Buffer.from(
-      call.body.bytes.buffer,
-      call.body.bytes.byteOffset,
-      call.body.bytes.length,
-    );
-    if (bytes.includes(MARK)) yield [BODY, bytes.toString('latin1')];
-  }
-}
-
-const BASIC = /^basic /i;
-const MOST_ENCODED = 8192;

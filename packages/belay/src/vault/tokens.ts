@@ -1,0 +1,120 @@
+// Token endpoints (RFC 6749 section 5 and their like): which calls ask one, and which tokens an answer
+// holds, at any depth. A call is known by its path or by the kind of grant that it names, also where it
+// writes that in escapes.
+
+import type { Call, Headers } from '../core/call.ts';
+
+/** `oauth/token`, `login/oauth/access_token`, `installations/1/access_tokens` ... */
+const TOKEN_PATH = /\/(?:access_?)?tokens?\/?$/i;
+const GRANT = 'grant_type';
+/** What is larger is no request for a token to any server, and is not searched for escapes. */
+const MOST_REQUEST = 64 * 1024;
+
+export function isTokenPath(path: string): boolean {
+  return TOKEN_PATH.test(path);
+}
+
+/** Whether what comes back could be a token: by its path, or because it names a kind of grant. */
+export function asksForToken({ kind, method, path, query, headers, body }: Call): boolean {
+  if (kind !== 'http') return false;
+  if (isTokenPath(path) || query.includes(GRANT)) return true;
+  if (method !== 'POST' || body.kind !== 'buffered') return false;
+  const bytes = Buffer.from(body.bytes.buffer, body.bytes.byteOffset, body.bytes.length);
+  if (bytes.includes(GRANT)) return true;
+  if (bytes.length > MOST_REQUEST) return false;
+  // The same in escapes.
+  const type = headers.find(([name]) => name === 'content-type')?.[1] ?? '';
+  if (/urlencoded/i.test(type) && bytes.includes('%')) {
+    return new URLSearchParams(bytes.toString('latin1')).has(GRANT);
+  }
+  if (!bytes.includes('\\u00')) return false;
+  try {
+    const value: unknown = JSON.parse(bytes.toString());
+    return typeof value === 'object' && value !== null && Object.hasOwn(value, GRANT);
+  } catch {
+    return false; // no token endpoint reads it either
+  }
+}
+
+/** Types that tokens come in; a page or a picture holds none. */
+export function couldHoldToken(headers: Headers): boolean {
+  const type = headers.find(([name]) => name === 'content-type')?.[1] ?? '';
+  return type === '' || /json|urlencoded|^text\/(?:plain|javascript)/i.test(type);
+}
+
+export type TokenKey = 'access_token' | 'refresh_token' | 'id_token';
+
+const KEYS: ReadonlyMap<string, TokenKey> = new Map([
+  ['accesstoken', 'access_token'],
+  ['refreshtoken', 'refresh_token'],
+  ['idtoken', 'id_token'],
+]);
+
+/** `more` are keys, in lower case, whose values give access as well. */
+function tokenKey(key: string, more: ReadonlySet<string>): TokenKey | undefined {
+  const folded = key.toLowerCase();
+  return KEYS.get(folded.replaceAll('_', '')) ?? (more.has(folded) ? 'access_token' : undefined);
+}
+
+/** An answer as it was read: JSON, or a form. */
+export interface TokenAnswer {
+  readonly kind: 'answer';
+  /** Its text, with each token as `write` wants it. */
+  rewrite(write: (key: TokenKey, token: string) => string): string;
+  readonly holdsToken: boolean;
+  readonly expiresInS?: number;
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true });
+const DEEPEST = 32;
+
+/** Undefined for what is neither JSON with members nor a form. */
+export function readTokenAnswer(
+  bytes: Uint8Array,
+  more: ReadonlySet<string>,
+): TokenAnswer | undefined {
+  let value: unknown;
+  let form = false;
+  try {
+    const text = UTF8.decode(bytes);
+    form = /^[\w.~-]+=[!-~]*$/.test(text.trim());
+    value = form ? Object.fromEntries(new URLSearchParams(text.trim())) : JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (typeof value !== 'object' || value === null) return undefined;
+  let holdsToken = false;
+  const walk = (
+    node: unknown,
+    write: (key: TokenKey, token: string) => string,
+    depth: number,
+  ): unknown => {
+    if (typeof node !== 'object' || node === null) return node;
+    if (depth > DEEPEST) throw new RangeError('too deep');
+    if (Array.isArray(node)) return node.map((one) => walk(one, write, depth + 1));
+    const pairs = Object.entries(node).map(([key, member]) => {
+      const token = typeof member === 'string' && member !== '' ? tokenKey(key, more) : undefined;
+      if (token === undefined) return [key, walk(member, write, depth + 1)];
+      holdsToken = true;
+      return [key, write(token, member as string)];
+    });
+    return Object.fromEntries(pairs);
+  };
+  try {
+    walk(value, (_key, token) => token, 0);
+  } catch {
+    return undefined;
+  }
+  const { expires_in: expiresIn } = value as { readonly expires_in?: unknown };
+  return {
+    kind: 'answer',
+    holdsToken,
+    ...(typeof expiresIn === 'number' && expiresIn >= 0 ? { expiresInS: expiresIn } : {}),
+    rewrite(write) {
+      const changed = walk(value, write, 0);
+      return form
+        ? new URLSearchParams(changed as Record<string, string>).toString()
+        : JSON.stringify(changed);
+    },
+  };
+}
