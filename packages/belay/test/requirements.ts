@@ -110,6 +110,22 @@ export const requirements = {
   'vault.undeclared-token': {
     behaviour: 'an answer that holds a token nobody declared is not passed on, and others are',
   },
+  'login.placeholder': {
+    behaviour:
+      'an agent whose user is signed in finds a file of the same shape with placeholders; the tokens stay outside',
+  },
+  'login.granted': {
+    behaviour:
+      'a login is used where the grant allows its host and nothing else is configured for it',
+  },
+  'login.renewed': {
+    behaviour: 'a login that ends is renewed once for all runs, on the record, and written back',
+  },
+  'login.kept': {
+    behaviour:
+      'no refresh token is lost or spent twice: not by a crash, not beside the user’s own agent',
+  },
+  'login.bad-file': { behaviour: 'a login file that cannot be used is one clear line' },
   'vault.body-schema': {
     behaviour: 'a credential that is bound to a schema of the body is used with no other body',
   },
@@ -535,6 +551,9 @@ export const requirements = {
     behaviour: 'a known agent starts with its own sandbox and updater off, and its plain settings',
   },
   'agent.codex': { behaviour: 'unmodified Codex works through every layer' },
+  'agent.login': {
+    behaviour: 'unmodified Claude Code and Codex, signed in on the host, work in the sandbox',
+  },
   'agent.claude': { behaviour: 'unmodified Claude Code works through every layer' },
 } as const satisfies Record<string, Requirement>;
 

@@ -270,6 +270,36 @@ const modelOpenai: Preset = {
   ],
 };
 
+const modelChatgpt: Preset = {
+  name: 'model:chatgpt',
+  description: 'inference at chatgpt.com, as Codex asks for it when its user is signed in there',
+  routes: [
+    {
+      host: 'chatgpt.com',
+      methods: ['POST'],
+      paths: ['/backend-api/codex/responses'],
+      effect: 'read',
+      kind: 'llm',
+      reason: 'model inference',
+    },
+    {
+      host: 'chatgpt.com',
+      methods: ['GET'],
+      paths: ['/backend-api/codex/models'],
+      effect: 'read',
+      kind: 'llm',
+      reason: 'list of models',
+    },
+    {
+      host: 'chatgpt.com',
+      methods: ['GET'],
+      paths: ['/backend-api/wham/accounts/check'],
+      effect: 'read',
+      reason: 'what Codex asks before it asks the model',
+    },
+  ],
+};
+
 const modelGoogle: Preset = {
   name: 'model:google',
   description: 'inference at generativelanguage.googleapis.com',
@@ -300,6 +330,7 @@ const modelGoogle: Preset = {
 export const PRESETS: readonly Preset[] = [
   modelAnthropic,
   modelOpenai,
+  modelChatgpt,
   modelGoogle,
   npmRead,
   pypiRead,

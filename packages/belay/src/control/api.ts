@@ -12,7 +12,9 @@ import {
   type DaemonStatus,
   importRoots,
   killRuns,
+  type LoginAnswer,
   type LostMasks,
+  loginAnswer,
   lostMasks,
   type OpenRun,
   openRun,
@@ -29,6 +31,7 @@ export interface DaemonOperations {
   open(request: OpenRun, notify: (notice: RunNotice) => void): Promise<RunId>;
   guarded(run: RunId, standing: StandingRun): Promise<void>;
   lostMasks(run: RunId, masks: LostMasks): Promise<void>;
+  login(run: RunId, answer: LoginAnswer): void;
   close(run: RunId, how: CloseRun): Promise<RunSummary>;
   kill(
     which: { run?: RunId | undefined; all?: boolean | undefined },
@@ -101,6 +104,10 @@ export function createApi(daemon: DaemonOperations): Hono {
   });
   api.post('/v1/runs/:run/masks', async (c) => {
     await daemon.lostMasks(named(c.req.param('run')), lostMasks.parse(await c.req.json()));
+    return c.json({});
+  });
+  api.post('/v1/runs/:run/login', async (c) => {
+    daemon.login(named(c.req.param('run')), loginAnswer.parse(await c.req.json()));
     return c.json({});
   });
   api.post('/v1/runs/:run/close', async (c) =>

@@ -10,6 +10,8 @@ import type { GitHost } from '../sandbox/git-config.ts';
 import type { GuardNotice } from '../sandbox/guard-client.ts';
 import { leadingOut } from '../sandbox/listeners.ts';
 import type { LostMask } from '../sandbox/mask-watch.ts';
+import { placeholderFile } from '../sandbox/profiles/login-file.ts';
+import type { HomeFile } from '../sandbox/profiles/profile.ts';
 import { homeFiles, profileOf } from '../sandbox/profiles/profiles.ts';
 import { startSandbox } from '../sandbox/start.ts';
 import type { Survey } from '../sandbox/survey.ts';
@@ -19,6 +21,7 @@ import type { Contained } from './contained.ts';
 import { GuardSeat } from './guard-seat.ts';
 import { type Home, runFolder } from './home.ts';
 import { hostFacts } from './host-facts.ts';
+import type { OwnLogin } from './login.ts';
 import type { OpenPaths } from './open-paths.ts';
 import type { OpenedRun } from './protocol.ts';
 import { type PublishedPort, publish } from './publish.ts';
@@ -36,6 +39,8 @@ export interface SandboxedRun {
   readonly ports: readonly PublishedPort[];
   readonly survey: Survey;
   readonly command: readonly string[];
+  /** How its user is signed in. */
+  readonly login: OwnLogin | undefined;
   readonly target: CommandBinds;
   readonly env: Readonly<Record<string, string>>;
   readonly tty: boolean;
@@ -73,7 +78,10 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
       repositories: asked.survey.repositories,
       close,
       home: agentHome,
-      homeFiles: profile === undefined ? [] : homeFiles(profile, homedir()),
+      homeFiles: [
+        ...(profile === undefined ? [] : homeFiles(profile, homedir())),
+        ...loginFile(asked),
+      ],
       command: target.command,
       env: { ...profile?.variables, ...opened.variables, ...target.env, ...asked.env },
       readOnly: [...target.readOnly, ...asked.paths.read],
@@ -139,6 +147,11 @@ export async function containInSandbox(asked: SandboxedRun): Promise<Contained> 
     kill: () => sandbox.kill(),
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
+}
+
+function loginFile({ login, opened }: SandboxedRun): readonly HomeFile[] {
+  if (login === undefined || opened.login === undefined) return [];
+  return [placeholderFile(login.login, login.read, opened.login, Date.now())];
 }
 
 function maskLine({ path, forMs, restored }: LostMask): string {

@@ -17,7 +17,7 @@ import { createProxyTokens } from '../identity/proxy-tokens.ts';
 import { createRuns } from '../identity/runs.ts';
 import { openLedger } from '../ledger/open.ts';
 import { createDenials } from '../monitor/denials.ts';
-import { createMonitor } from '../monitor/perform.ts';
+import { createMonitor, type MonitorParts } from '../monitor/perform.ts';
 import { type Engine, loadEngine } from '../policy/engine.ts';
 import { policyForRun } from '../policy/for-run.ts';
 import { createStops, sameScope } from '../stop/stops.ts';
@@ -32,9 +32,11 @@ import { watchGuard } from './guard-watch.ts';
 import type { Home } from './home.ts';
 import { watchIdle } from './idle.ts';
 import { takeLock } from './lock.ts';
+import { createLogins } from './logins.ts';
 import { loadPlaceholders } from './placeholders.ts';
 import { prepareRun } from './prepare-run.ts';
 import { type OpenedRun, PROTOCOL_VERSION } from './protocol.ts';
+import { judgeOfRenewal } from './renewal.ts';
 import { loadRoots } from './roots.ts';
 import { createRunDesk } from './run-desk.ts';
 
@@ -96,7 +98,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     onStorm: (run, reason) => desk.pause(run, reason, 'storm', STORM_PAUSE_MS),
     clock,
   });
-  const monitor = createMonitor({
+  const road: MonitorParts = {
     runs,
     stops,
     ledger,
@@ -122,13 +124,29 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
         });
       },
     },
+  };
+  const monitor = createMonitor(road);
+  // INVARIANT: I1, I2: a renewal takes the same ten steps; only who permits it is another.
+  const renewals = createMonitor({
+    ...road,
+    runs: {
+      ...runs,
+      identify(id) {
+        const run = runs.identify(id);
+        const login = logins.of(id);
+        return 'step' in run || login === undefined
+          ? run
+          : { ...run, judge: judgeOfRenewal(login) };
+      },
+    },
   });
+  const logins = createLogins({ raise: renewals.perform, clock, random });
   const noteDenial = (denial: { run: RunId; host: string; port: number; reason: string }): void => {
     // A failed append closes the ledger, and every call after it is denied.
     void denials.record({ type: 'net.denial', ...denial }).then(feed.stir, () => {});
   };
   await using gateway = createGateway({
-    perform: monitor.perform,
+    perform: (call) => logins.perform(call, monitor.perform),
     authority,
     clock,
     random,
@@ -194,6 +212,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     stops,
     tokens,
     signer,
+    logins,
     proxyFor,
     prepare: (request, id, notify) =>
       prepareRun({
@@ -206,6 +225,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
         now: clock(),
         placeholders,
         runOf: runs.get,
+        logins,
       }),
     clock,
     random,

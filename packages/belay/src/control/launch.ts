@@ -26,10 +26,12 @@ import type { Contained } from './contained.ts';
 import { gitHosts } from './git-hosts.ts';
 import type { Home } from './home.ts';
 import { listChanges } from './list-changes.ts';
+import { findLogin, type OwnLogin } from './login.ts';
 import { type OpenPaths, openPaths } from './open-paths.ts';
 import {
   type Containment,
   type DaemonStatus,
+  type LoginNotice,
   MOST_REASON,
   type OpenedRun,
   type OpenRun,
@@ -98,8 +100,19 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
     say(`belay: warning: ${before.unwalked} ${what} not searched for what to protect`);
   }
 
+  const login = external
+    ? undefined
+    : findLogin({
+        ...{ config: parseBundle(bundle), asked, allow: options.allow },
+        ...{ command: options.command, userHome: homedir() },
+        open: [workdir.path, ...paths.read, ...paths.write],
+      });
+  if (login !== undefined) {
+    say(`belay: signed in with \`${printable(login.read.path)}\`: the agent holds placeholders`);
+  }
+
   await using signals = catchSignals();
-  const prepared = { options, asked, workdir, bundle, secrets, target, paths, before };
+  const prepared = { options, asked, workdir, bundle, secrets, login, target, paths, before };
   try {
     return await carryOut(prepared, signals);
   } catch (error) {
@@ -116,6 +129,7 @@ interface Prepared {
   readonly workdir: Workdir;
   readonly bundle: ConfigBundle;
   readonly secrets: Readonly<Record<string, string>>;
+  readonly login: OwnLogin | undefined;
   /** Absent: the command runs outside a sandbox. */
   readonly target: CommandBinds | undefined;
   readonly paths: OpenPaths;
@@ -124,7 +138,7 @@ interface Prepared {
 
 /** From the registration of the run to its closing entry. */
 async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<LaunchEnd> {
-  const { options, asked, workdir, bundle, secrets, target, paths, before } = prepared;
+  const { options, asked, workdir, bundle, secrets, login, target, paths, before } = prepared;
   const { home, say } = options;
   const client = await ensureDaemon(home);
   await using stream = await client.lines<RunNotice>('POST', '/v1/runs', {
@@ -144,10 +158,19 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
     pid: process.pid,
     bundle,
     secrets,
+    ...(login === undefined
+      ? {}
+      : {
+          login: {
+            ...{ agent: login.login.name, file: login.read.path },
+            ...{ tokens: login.read.tokens, scopes: login.read.scopes },
+          },
+        }),
   });
   const lines = stream.lines[Symbol.asyncIterator]();
   const opened = await firstLine(lines);
 
+  const troubles = new Set<string>();
   let end: SandboxEnd | undefined;
   let closed: RunSummary | undefined;
   const close = async (status: number, reason: string): Promise<RunSummary | undefined> => {
@@ -189,6 +212,7 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
             opened,
             workdir,
             command: options.command,
+            login,
             paths,
             ports: options.ports,
             survey: before,
@@ -202,7 +226,15 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
           });
     signals.throwIfCaught();
     contained.open();
-    end = await watch(options, opened, contained, lines, signals);
+    const onLogin = (notice: LoginNotice): void => {
+      const answer = login?.answer(notice);
+      if (answer?.failed !== undefined) {
+        troubles.add(`the login was not ${DONE[notice.ask]}: ${answer.failed}`);
+      }
+      // A daemon that is gone asks nothing any more.
+      void client.post(`/v1/runs/${opened.run}/login`, answer).catch(() => {});
+    };
+    end = await watch(options, opened, contained, notices(lines, onLogin), signals);
   } catch (error) {
     const status = signals.status() ?? EXIT.unsuitable;
     await close(status, reasonOf(error));
@@ -210,6 +242,8 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
     throw error;
   }
   const summary = await close(end.status, end.message ?? end.reason);
+  // Not before: an agent may have had the screen.
+  for (const trouble of troubles) say(`belay: warning: ${trouble}`);
   return { status: end.status, summary };
 }
 
@@ -261,6 +295,21 @@ async function watch(
       await contained.kill();
       return { status: EXIT.stopped, ran: true, reason: 'killed', message: 'the daemon died' };
     }
+  }
+}
+
+const DONE = { read: 'read', write: 'written' } as const;
+
+/** What the daemon asks about the login is answered on the way. */
+async function* notices(
+  lines: AsyncIterator<RunNotice>,
+  onLogin: (notice: LoginNotice) => void,
+): AsyncGenerator<RunNotice> {
+  for (;;) {
+    const line = await lines.next();
+    if (line.done) return;
+    if (line.value.kind === 'login') onLogin(line.value);
+    else yield line.value;
   }
 }
 

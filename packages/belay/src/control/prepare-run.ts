@@ -23,6 +23,7 @@ import { createVault } from '../vault/vault.ts';
 import type { DaemonRun } from './daemon-run.ts';
 import type { DailyBudget } from './daily-budget.ts';
 import type { Home } from './home.ts';
+import type { Logins } from './logins.ts';
 import type { Placeholders } from './placeholders.ts';
 import type { OpenRun, RunNotice } from './protocol.ts';
 import { parentFor } from './sub-run.ts';
@@ -39,6 +40,7 @@ export interface RunRequest {
   readonly placeholders: Placeholders;
   /** The open run of that name. */
   readonly runOf: (id: RunId) => DaemonRun | undefined;
+  readonly logins: Logins;
 }
 
 /** Days of an agent that asks once a second for what it is refused; a hundred megabytes or so. */
@@ -48,7 +50,7 @@ const MOST_DENIALS_A_MINUTE = 100;
 
 /** Throws ERR_CONFIG, ERR_USAGE, ERR_NOT_FOUND or ERR_SECRET with what is wrong. */
 export function prepareRun(asked: RunRequest): DaemonRun {
-  const { id, request, notify, home, shared, now, placeholders } = asked;
+  const { id, request, notify, home, shared, now, placeholders, logins } = asked;
   const config = parseBundle(request.bundle);
   const selected = selectGrant(config, request);
   const { agent, environment } = selected;
@@ -68,9 +70,19 @@ export function prepareRun(asked: RunRequest): DaemonRun {
   const caps = tightest(selected.grant?.caps ?? {}, request.caps);
   const own = budgetScope(id, caps);
   const scope = { agent, environment, workdir: request.workdir };
-  const vault = createVault(credentialsOf(config, environment, request.secrets), (name, value) =>
-    placeholders(scope, name, value),
-  );
+  const credentials = credentialsOf(config, environment, request.secrets);
+  const placeholderOf = (name: string, value?: string) => placeholders(scope, name, value);
+  // Nothing that follows throws: whoever joins leaves.
+  const login =
+    request.login &&
+    logins.join(
+      {
+        ...{ run: id, environment, placeholderOf, notify },
+        renew: (name, value) => vault.renew(name, value),
+      },
+      request.login,
+    );
+  const vault = createVault([...credentials, ...(login?.credentials ?? [])], placeholderOf);
   const upstreams = [...config.upstreams.values()];
   return {
     id,
@@ -113,6 +125,7 @@ export function prepareRun(asked: RunRequest): DaemonRun {
       mode: grant.mode,
       trustDir: home.trust,
       variables: vault.placeholders(),
+      ...(login === undefined ? {} : { login: login.placeholders }),
     },
     command: request.command,
     startedAt: now,

@@ -17,6 +17,17 @@ const text = (most: number) => z.string().max(most);
 export const containment = z.enum(['sandbox', 'external']);
 export type Containment = z.infer<typeof containment>;
 
+const token = text(16_384);
+/** Of a login that the agent's user has, with their values, or with placeholders. */
+const loginTokens = z.strictObject({
+  access: token,
+  refresh: token,
+  idToken: token.exactOptional(),
+  /** Milliseconds since the epoch. */
+  expiresAt: z.number().nonnegative().exactOptional(),
+});
+export type LoginTokens = z.infer<typeof loginTokens>;
+
 export const openRun = z.strictObject({
   v: z.literal(PROTOCOL_VERSION),
   /** The run that this one is to be a part of. */
@@ -47,6 +58,16 @@ export const openRun = z.strictObject({
   bundle: z.unknown(),
   /** Values by credential name, read once by the launcher, for this run only. */
   secrets: z.record(text(200), text(65_536)),
+  /** How the user is signed in with the agent, when the run is to be as well. */
+  login: z
+    .strictObject({
+      /** Of the profile's login. */
+      agent: text(100),
+      file: text(4096),
+      tokens: loginTokens,
+      scopes: z.array(text(200)).max(64),
+    })
+    .exactOptional(),
 });
 export type OpenRun = z.infer<typeof openRun>;
 
@@ -61,12 +82,22 @@ export interface OpenedRun {
   /** For an agent outside: the one way that it is meant to take, with what lets it in. */
   readonly proxy?: { readonly host: string; readonly port: number; readonly token: string };
   readonly variables: Readonly<Record<string, string>>;
+  /** What the agent finds in the place of its user's tokens. */
+  readonly login?: LoginTokens;
 }
+
+/** To the launcher, about its user's login file: to be answered by the ticket. */
+export type LoginNotice = { readonly kind: 'login'; readonly ticket: number } & (
+  | { readonly ask: 'read' }
+  /** In the place of what was spent. */
+  | { readonly ask: 'write'; readonly spent: string; readonly tokens: LoginTokens }
+);
 
 /** Lines that follow on the run's stream. */
 export type RunNotice =
   | OpenedRun
   | { readonly kind: 'stopped'; readonly state: string; readonly reason: string }
+  | LoginNotice
   | { readonly kind: 'paused'; readonly reason: string; readonly forMs: number }
   | { readonly kind: 'expired'; readonly reason: string }
   | {
@@ -128,6 +159,14 @@ export const closeRun = z.strictObject({
   changes: changes.optional(),
 });
 export type CloseRun = z.infer<typeof closeRun>;
+
+export const loginAnswer = z.strictObject({
+  ticket: count,
+  /** What was read. */
+  tokens: loginTokens.exactOptional(),
+  failed: text(MOST_REASON).exactOptional(),
+});
+export type LoginAnswer = z.infer<typeof loginAnswer>;
 
 export const killRuns = z.strictObject({
   run: runId.optional(),

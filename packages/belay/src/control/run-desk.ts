@@ -17,6 +17,7 @@ import { certificateOf, type Signer } from './certificate.ts';
 import { type DaemonRun, summaryOf } from './daemon-run.ts';
 import type { GuardWatch } from './guard-watch.ts';
 import type { Home } from './home.ts';
+import type { Logins } from './logins.ts';
 import { MOST_REASON, type OpenedRun, type OpenRun, type RunNotice } from './protocol.ts';
 
 /** Of the gateway, in the folder of a run. */
@@ -25,7 +26,7 @@ const SOCKET = 'gw.sock';
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export interface RunDesk
-  extends Pick<DaemonOperations, 'open' | 'guarded' | 'lostMasks' | 'close' | 'kill'> {
+  extends Pick<DaemonOperations, 'open' | 'guarded' | 'lostMasks' | 'login' | 'close' | 'kill'> {
   /** New calls of a run wait for a time. Takes hold in this turn. */
   pause(run: RunId, reason: string, cause: string, forMs: number): void;
 }
@@ -39,6 +40,7 @@ export interface RunDeskParts {
   readonly stops: Stops;
   readonly tokens: ProxyTokens;
   readonly signer: Signer;
+  readonly logins: Logins;
   /** The explicit proxy for a run outside a sandbox. */
   readonly proxyFor: (run: DaemonRun) => Promise<NonNullable<OpenedRun['proxy']>>;
   /** Throws for a request that cannot become a run. */
@@ -54,7 +56,8 @@ export interface RunDeskParts {
 }
 
 export function createRunDesk(parts: RunDeskParts): RunDesk {
-  const { home, runs, gateway, ledger, guard, stops, tokens, signer, proxyFor, prepare } = parts;
+  const { home, runs, gateway, ledger, guard, stops, tokens, signer, logins, proxyFor, prepare } =
+    parts;
   const { clock, random, onBusy, onIdle, onEntry } = parts;
   const detachments = new Map<RunId, () => Promise<void>>();
 
@@ -123,9 +126,11 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
           paths: request.paths,
           ports: request.ports,
           caps: run.caps,
+          ...(run.opened.login === undefined ? {} : { login: request.login?.agent ?? '' }),
         });
         notify(external ? { ...run.opened, proxy: await proxyFor(run) } : run.opened);
         watchExpiry(run);
+        logins.opened(id);
       } catch (error) {
         await desk.close(id, { reason: excerpt(reasonOf(error), MOST_REASON) }).catch(() => {});
         throw error;
@@ -148,6 +153,10 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
       await Promise.all(lost.map((detail) => ledger.append({ type: 'mask.lost', run, detail })));
     },
 
+    login(id, answer) {
+      logins.answer(open(id).id, answer);
+    },
+
     async close(id, { status, reason, changes }) {
       const run = open(id);
       runs.remove(id);
@@ -162,6 +171,7 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
       gateway.cutRun(id);
       await detachments.get(id)?.();
       detachments.delete(id);
+      await logins.leave(id);
       run.release();
       removeFolder(join(home.run, id));
       onIdle();

@@ -118,6 +118,8 @@ export interface RunOpen {
   readonly ports: readonly { readonly host: number; readonly inside: number }[];
   /** Of the host, opened to the agent beyond its workspace. */
   readonly paths: { readonly read: readonly string[]; readonly write: readonly string[] };
+  /** Of its user, which the agent holds placeholders of: the agent's name in its profile. */
+  readonly login?: string;
   readonly caps: {
     readonly calls?: number;
     readonly bytes?: number;

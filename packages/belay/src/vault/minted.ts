@@ -63,6 +63,9 @@ export const OF_THE_BYTES = new Set([
   'digest',
 ]);
 
+/** Of a run that has ended, or a token that nobody needs. */
+const NOBODYS: Known = { name: '', placeholder: '' };
+
 export function createCapture(parts: CaptureParts): Capture {
   const { known, hold, renew, placeholderOf, starred } = parts;
   let minted = 0;
@@ -78,9 +81,8 @@ export function createCapture(parts: CaptureParts): Capture {
     if (!/^[!-~]{1,16384}$/.test(value)) return undefined;
     if (mints.kind === 'renewed') {
       const name = mints.names[key];
-      if (name === undefined) return undefined;
-      renew(name, value);
-      return known(name);
+      if (name !== undefined) renew(name, value);
+      return name === undefined ? NOBODYS : (known(name) ?? NOBODYS);
     }
     const name = `${mints.name}.${key}`;
     const before = known(name, value);
@@ -117,11 +119,12 @@ export function createCapture(parts: CaptureParts): Capture {
     const text = answer.rewrite((key, token) => {
       const taken = mint(call, environment, mints, key, token);
       if (taken === undefined) fault ??= `its \`${key}\` cannot be held`;
-      else names.add(taken.name);
-      values[key] = token;
+      else values[key] = token;
+      if (taken !== undefined && taken !== NOBODYS) names.add(taken.name);
       return taken?.placeholder ?? '';
     });
-    if (fault === undefined && mints.kind === 'renewed') {
+    // Also when the run has ended, or the rest cannot be held: what was spent is spent.
+    if (mints.kind === 'renewed') {
       const { expiresInS } = answer;
       mints.onRenewed({ values, ...(expiresInS === undefined ? {} : { expiresInS }) });
     }

@@ -2,6 +2,7 @@
 // result yet, it calls the tool; after the result it says that it is done.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { zstdDecompressSync } from 'node:zlib';
 import type { Upstream } from '../system/upstreams.ts';
 
 interface Tool {
@@ -21,9 +22,9 @@ const SHELLS = ['bash', 'shell', 'shell_command', 'local_shell', 'exec_command',
 export function speakAsResponses(upstream: Upstream, command: string): void {
   upstream.answer = (request, reply, { method, url }) => {
     const path = url.split('?', 1)[0] ?? '';
-    if (method === 'POST' && path === '/v1/responses') {
+    if (method === 'POST' && path.endsWith('/responses')) {
       void readJson(request).then((asked) => say(reply, asked, itemFor(asked, command)));
-    } else if (method === 'GET' && path === '/v1/models') {
+    } else if (method === 'GET' && path.endsWith('/models')) {
       json(reply, 200, { object: 'list', data: [], models: [] });
     } else {
       json(reply, 404, { error: { type: 'not_found_error', message: path } });
@@ -84,5 +85,7 @@ function json(reply: ServerResponse, status: number, body: object): void {
 async function readJson(request: IncomingMessage): Promise<Asked> {
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk as Buffer);
-  return JSON.parse(Buffer.concat(chunks).toString()) as Asked;
+  const bytes = Buffer.concat(chunks);
+  const plain = request.headers['content-encoding'] === 'zstd' ? zstdDecompressSync(bytes) : bytes;
+  return JSON.parse(plain.toString()) as Asked;
 }

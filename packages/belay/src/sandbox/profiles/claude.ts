@@ -20,4 +20,24 @@ export const claude: Profile = {
     },
   ],
   copied: ['.claude/CLAUDE.md'],
+  login: {
+    name: 'claude',
+    path: '.claude/.credentials.json',
+    access: ['claudeAiOauth', 'accessToken'],
+    refresh: ['claudeAiOauth', 'refreshToken'],
+    expiresAt: ['claudeAiOauth', 'expiresAt'],
+    kept: [
+      ['claudeAiOauth', 'scopes'],
+      ['claudeAiOauth', 'subscriptionType'],
+      ['claudeAiOauth', 'rateLimitTier'],
+    ],
+    host: 'api.anthropic.com',
+    preset: 'model:anthropic',
+    renewal: {
+      host: 'platform.claude.com',
+      path: '/v1/oauth/token',
+      clientId: '9d1c250a-e61b-44d9-88ed-5944d1962f5e',
+      scopes: ['claudeAiOauth', 'scopes'],
+    },
+  },
 };

@@ -1,0 +1,319 @@
+// Logins that agents hold already, as the daemon keeps them: one for each login file, shared by all runs
+// that use it, so that a refresh token, which is spent by its use, is used once. A renewal is a Call like
+// any other, raised here; the agent holds a placeholder before it and after.
+// Order: the file is read again before a token is spent, and the new one is written by a launcher before
+// a call goes on with it.
+
+import type { Call, Result } from '../core/call.ts';
+import type { Clock, Random, RunId } from '../core/ids.ts';
+import { type Host, parseHost } from '../core/target.ts';
+import { endOf, type LoginTokens } from '../sandbox/profiles/login-file.ts';
+import type { Login } from '../sandbox/profiles/profile.ts';
+import { PROFILES } from '../sandbox/profiles/profiles.ts';
+import type { CredentialSpec, RenewedTokens } from '../vault/credential.ts';
+import type { LoginAnswer, LoginNotice, OpenRun } from './protocol.ts';
+import { drain, renewalCall } from './renewal.ts';
+
+export interface JoinedLogin {
+  readonly login: Login;
+  readonly placeholders: LoginTokens;
+  readonly credentials: readonly { readonly spec: CredentialSpec; readonly value: string }[];
+}
+
+/** A run that uses a login. */
+export interface LoginUser {
+  readonly run: RunId;
+  readonly environment: string;
+  readonly placeholderOf: (name: string) => string;
+  /** In the run's vault. */
+  readonly renew: (name: string, value: string) => void;
+  readonly notify: (notice: LoginNotice) => void;
+}
+
+export interface Logins {
+  /** Undefined for a login that no profile knows. */
+  join(user: LoginUser, asked: NonNullable<OpenRun['login']>): JoinedLogin | undefined;
+  /** The launcher hears what is asked of it from now on. */
+  opened(run: RunId): void;
+  of(run: RunId): Login | undefined;
+  /** Carries a call out, with a login that is not about to end. */
+  perform(call: Call, road: (call: Call) => Promise<Result>): Promise<Result>;
+  /** What a launcher answers. */
+  answer(run: RunId, answer: LoginAnswer): void;
+  /** Waits, a bounded time, for a renewal that is under way, and for its being written. */
+  leave(run: RunId): Promise<void>;
+}
+
+interface State {
+  readonly key: string;
+  readonly login: Login;
+  readonly scopes: readonly string[];
+  tokens: LoginTokens;
+  readonly users: Map<RunId, LoginUser & { readonly placeholders: LoginTokens }>;
+  /** Refresh tokens that were used and gave another. */
+  readonly spent: Set<string>;
+  /** What no launcher has written so far: in the file is what was spent for it. */
+  unwritten: { readonly spent: string } | undefined;
+  writing: Promise<void> | undefined;
+  renewing: Promise<void> | undefined;
+  renewedAt: number;
+  notBefore: number;
+  /** The host did not take the access token. */
+  refused: boolean;
+}
+
+/** Before its end an access token is renewed. */
+const AHEAD_MS = 60_000;
+/** Between two attempts. */
+const PATIENCE_MS = 30_000;
+const LAUNCHER_MS = 5_000;
+const UNAUTHORIZED = 401;
+
+export interface LoginsParts {
+  /** The road of a renewal: it is judged by what `of` its run says, and by nothing else. */
+  readonly raise: (call: Call) => Promise<Result>;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+export function createLogins({ raise, clock, random }: LoginsParts): Logins {
+  const states = new Map<string, State>();
+  const byRun = new Map<RunId, State>();
+  const waiting = new Map<string, (answer: LoginAnswer) => void>();
+  let tickets = 0;
+
+  const ask = (
+    user: LoginUser,
+    what: { ask: 'read' } | { ask: 'write'; spent: string; tokens: LoginTokens },
+  ): Promise<LoginAnswer | undefined> => {
+    const ticket = tickets++;
+    const key = `${user.run} ${ticket}`;
+    return new Promise((resolve) => {
+      const over = (answer?: LoginAnswer): void => {
+        waiting.delete(key);
+        clearTimeout(timer);
+        resolve(answer);
+      };
+      const timer = setTimeout(over, LAUNCHER_MS);
+      waiting.set(key, over);
+      user.notify({ kind: 'login', ticket, ...what });
+    });
+  };
+
+  const adopt = (state: State, tokens: LoginTokens): void => {
+    state.tokens = tokens;
+    state.refused = false;
+    const names = namesOf(state.login);
+    for (const { renew } of state.users.values()) {
+      renew(names.access, tokens.access);
+      renew(names.refresh, tokens.refresh);
+      if (tokens.idToken !== undefined) renew(names.idToken, tokens.idToken);
+    }
+  };
+
+  /** CRASH: until a launcher has written it, a new refresh token is in memory alone. So all are told,
+   * and what none of them could write is given to the next run that comes with the spent one. */
+  const write = async (state: State): Promise<void> => {
+    const { unwritten, tokens } = state;
+    if (unwritten === undefined) return;
+    const told = [...state.users.values()].map(async (user) => {
+      const answer = await ask(user, { ask: 'write', spent: unwritten.spent, tokens });
+      if (answer === undefined || answer.failed !== undefined) throw new Error('not written');
+    });
+    await Promise.any(told).then(
+      () => {
+        if (state.tokens === tokens) state.unwritten = undefined;
+      },
+      () => {}, // it stays unwritten
+    );
+  };
+
+  const renewed = (state: State, { values, expiresInS }: RenewedTokens): void => {
+    const { access_token: access, refresh_token: refresh, id_token: idToken } = values;
+    if (access === undefined) return;
+    const now = clock();
+    const before = state.tokens;
+    const expiresAt = expiresInS === undefined ? endOf(access) : now + expiresInS * 1000;
+    const id = idToken ?? before.idToken;
+    if (refresh !== undefined && refresh !== before.refresh) state.spent.add(before.refresh);
+    state.unwritten ??= { spent: before.refresh };
+    state.renewedAt = now;
+    adopt(state, {
+      access,
+      refresh: refresh ?? before.refresh,
+      ...(id === undefined ? {} : { idToken: id }),
+      ...(expiresAt === undefined ? {} : { expiresAt }),
+    });
+    state.writing = write(state);
+  };
+
+  const due = ({ tokens: { expiresAt }, refused }: State): boolean =>
+    refused || (expiresAt !== undefined && expiresAt - clock() < AHEAD_MS);
+
+  const renew = async (state: State, run: RunId): Promise<void> => {
+    const user = state.users.get(run);
+    if (user === undefined) return;
+    state.notBefore = clock() + PATIENCE_MS;
+    // CRASH: nothing is spent when there is nobody to write what it gives.
+    const answer = await ask(user, { ask: 'read' });
+    const found = answer?.tokens;
+    if (found === undefined) return;
+    const other = found.access !== state.tokens.access || found.refresh !== state.tokens.refresh;
+    // The user's own agent was faster.
+    if (other && !state.spent.has(found.refresh)) adopt(state, found);
+    if (!due(state)) return;
+    const { login, scopes } = state;
+    const { refresh } = user.placeholders;
+    const result = await raise(renewalCall({ login, scopes, run, refresh, clock, random }));
+    if (result.kind === 'response') await drain(result);
+    await state.writing;
+  };
+
+  const forget = (state: State): void => {
+    const idle = state.users.size === 0 && state.renewing === undefined;
+    if (idle && state.unwritten === undefined) states.delete(state.key);
+  };
+
+  const withLogin = async (
+    state: State,
+    call: Call,
+    road: (call: Call) => Promise<Result>,
+  ): Promise<Result> => {
+    if (state.renewing === undefined && due(state) && clock() >= state.notBefore) {
+      state.renewing = renew(state, call.run).finally(() => {
+        state.renewing = undefined;
+        forget(state);
+      });
+    }
+    await state.renewing;
+    const { access } = state.tokens;
+    const shown = state.users.get(call.run)?.placeholders.access ?? '';
+    const used = call.headers.some(([name, value]) => {
+      return name === 'authorization' && shown !== '' && value.includes(shown);
+    });
+    const result = await road(call);
+    if (used && result.kind === 'response' && result.status === UNAUTHORIZED) {
+      // The next call renews it; one that was renewed a moment ago is refused for another reason.
+      const old = clock() - state.renewedAt > AHEAD_MS;
+      if (state.tokens.access === access && old) state.refused = true;
+    }
+    return result;
+  };
+
+  return {
+    join(user, { agent, file, tokens, scopes }) {
+      const login = PROFILES.find((profile) => profile.login?.name === agent)?.login;
+      if (login === undefined) return undefined;
+      const key = `${login.name}\0${file}`;
+      let state = states.get(key);
+      if (state === undefined) {
+        state = {
+          ...{ key, login, scopes, tokens, users: new Map(), spent: new Set() },
+          ...{ unwritten: undefined, writing: undefined, renewing: undefined },
+          ...{ renewedAt: 0, notBefore: 0, refused: false },
+        };
+        states.set(key, state);
+      } else if (!state.spent.has(tokens.refresh) && state.renewing === undefined) {
+        adopt(state, tokens);
+      }
+      const joined = state;
+      const names = namesOf(login);
+      const placeholders: LoginTokens = {
+        access: user.placeholderOf(names.access),
+        refresh: user.placeholderOf(names.refresh),
+        ...(login.idToken === undefined ? {} : { idToken: user.placeholderOf(names.idToken) }),
+      };
+      state.users.set(user.run, { ...user, placeholders });
+      byRun.set(user.run, state);
+      const credentials = credentialsOf(login, user.environment, state.tokens, (found) =>
+        renewed(joined, found),
+      );
+      return { login, placeholders, credentials };
+    },
+
+    opened(run) {
+      const state = byRun.get(run);
+      if (state !== undefined) state.writing = write(state);
+    },
+
+    of: (run) => byRun.get(run)?.login,
+
+    perform(call, road) {
+      const state = byRun.get(call.run);
+      const { scheme, host, port } = call.target;
+      if (state?.login.host !== host || scheme !== 'https' || port !== 443) return road(call);
+      return withLogin(state, call, road);
+    },
+
+    answer(run, answer) {
+      waiting.get(`${run} ${answer.ticket}`)?.(answer);
+    },
+
+    async leave(run) {
+      const state = byRun.get(run);
+      if (state === undefined) return;
+      const over = new AbortController();
+      const patience = new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, LAUNCHER_MS);
+        over.signal.addEventListener('abort', () => clearTimeout(timer));
+      });
+      const settled = Promise.resolve(state.renewing).then(() => state.writing);
+      await Promise.race([settled, patience]);
+      over.abort();
+      byRun.delete(run);
+      state.users.delete(run);
+      forget(state);
+    },
+  };
+}
+
+/** No name in a configuration begins like this. */
+function namesOf({ name }: Login): Readonly<Record<'access' | 'refresh' | 'idToken', string>> {
+  const access = `_login-${name}`;
+  return { access, refresh: `${access}-refresh_token`, idToken: `${access}-id_token` };
+}
+
+function credentialsOf(
+  login: Login,
+  environment: string,
+  tokens: LoginTokens,
+  onRenewed: (tokens: RenewedTokens) => void,
+): JoinedLogin['credentials'] {
+  const names = namesOf(login);
+  const { path } = login.renewal;
+  const common = { environment, port: 443, presented: true };
+  const endpoint = {
+    ...common,
+    host: parseHost(login.renewal.host),
+    methods: ['POST'],
+    allowsPath: (asked: string) => asked === path,
+  };
+  const field = (key: string) => ({ kind: 'field', key }) as const;
+  const access: CredentialSpec = {
+    ...common,
+    name: names.access,
+    host: parseHost(login.host) as Host,
+    allowsPath: () => true,
+    place: { kind: 'header', name: 'authorization', format: 'Bearer {}' },
+  };
+  const refresh: CredentialSpec = {
+    ...endpoint,
+    name: names.refresh,
+    place: field('refresh_token'),
+    mints: {
+      kind: 'renewed',
+      names: {
+        access_token: names.access,
+        refresh_token: names.refresh,
+        ...(login.idToken === undefined ? {} : { id_token: names.idToken }),
+      },
+      onRenewed,
+    },
+  };
+  const id: CredentialSpec = { ...endpoint, name: names.idToken, place: field('id_token') };
+  return [
+    { spec: access, value: tokens.access },
+    { spec: refresh, value: tokens.refresh },
+    ...(tokens.idToken === undefined ? [] : [{ spec: id, value: tokens.idToken }]),
+  ];
+}
