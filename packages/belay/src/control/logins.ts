@@ -6,11 +6,11 @@
 
 import type { Call, Result } from '../core/call.ts';
 import type { Clock, Random, RunId } from '../core/ids.ts';
-import { type Host, parseHost } from '../core/target.ts';
 import { endOf, type LoginTokens } from '../sandbox/profiles/login-file.ts';
 import type { Login } from '../sandbox/profiles/profile.ts';
 import { PROFILES } from '../sandbox/profiles/profiles.ts';
 import type { CredentialSpec, RenewedTokens } from '../vault/credential.ts';
+import { credentialsOf, namesOf } from './login-credentials.ts';
 import type { LoginAnswer, LoginNotice, OpenRun } from './protocol.ts';
 import { drain, renewalCall } from './renewal.ts';
 
@@ -265,55 +265,4 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
       forget(state);
     },
   };
-}
-
-/** No name in a configuration begins like this. */
-function namesOf({ name }: Login): Readonly<Record<'access' | 'refresh' | 'idToken', string>> {
-  const access = `_login-${name}`;
-  return { access, refresh: `${access}-refresh_token`, idToken: `${access}-id_token` };
-}
-
-function credentialsOf(
-  login: Login,
-  environment: string,
-  tokens: LoginTokens,
-  onRenewed: (tokens: RenewedTokens) => void,
-): JoinedLogin['credentials'] {
-  const names = namesOf(login);
-  const { path } = login.renewal;
-  const common = { environment, port: 443, presented: true };
-  const endpoint = {
-    ...common,
-    host: parseHost(login.renewal.host),
-    methods: ['POST'],
-    allowsPath: (asked: string) => asked === path,
-  };
-  const field = (key: string) => ({ kind: 'field', key }) as const;
-  const access: CredentialSpec = {
-    ...common,
-    name: names.access,
-    host: parseHost(login.host) as Host,
-    allowsPath: () => true,
-    place: { kind: 'header', name: 'authorization', format: 'Bearer {}' },
-  };
-  const refresh: CredentialSpec = {
-    ...endpoint,
-    name: names.refresh,
-    place: field('refresh_token'),
-    mints: {
-      kind: 'renewed',
-      names: {
-        access_token: names.access,
-        refresh_token: names.refresh,
-        ...(login.idToken === undefined ? {} : { id_token: names.idToken }),
-      },
-      onRenewed,
-    },
-  };
-  const id: CredentialSpec = { ...endpoint, name: names.idToken, place: field('id_token') };
-  return [
-    { spec: access, value: tokens.access },
-    { spec: refresh, value: tokens.refresh },
-    ...(tokens.idToken === undefined ? [] : [{ spec: id, value: tokens.idToken }]),
-  ];
 }

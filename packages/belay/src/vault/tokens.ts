@@ -7,7 +7,7 @@ import type { Call, Headers } from '../core/call.ts';
 /** `oauth/token`, `login/oauth/access_token`, `installations/1/access_tokens` ... */
 const TOKEN_PATH = /\/(?:access_?)?tokens?\/?$/i;
 const GRANT = 'grant_type';
-/** What is larger is no request for a token to any server, and is not searched for escapes. */
+/** What is larger is not searched for escapes. */
 const MOST_REQUEST = 64 * 1024;
 
 export function isTokenPath(path: string): boolean {
@@ -20,20 +20,24 @@ export function asksForToken({ kind, method, path, query, headers, body }: Call)
   if (isTokenPath(path) || query.includes(GRANT)) return true;
   if (method !== 'POST' || body.kind !== 'buffered') return false;
   const bytes = Buffer.from(body.bytes.buffer, body.bytes.byteOffset, body.bytes.length);
-  if (bytes.includes(GRANT)) return true;
-  if (bytes.length > MOST_REQUEST) return false;
-  // The same in escapes.
   const type = headers.find(([name]) => name === 'content-type')?.[1] ?? '';
-  if (/urlencoded/i.test(type) && bytes.includes('%')) {
-    return new URLSearchParams(bytes.toString('latin1')).has(GRANT);
+  const inForm = /urlencoded/i.test(type);
+  // Most bodies are of another kind, and are not parsed.
+  const escaped = bytes.length <= MOST_REQUEST && bytes.includes(inForm ? '%' : '\\u00');
+  return (escaped || bytes.includes(GRANT)) && namesGrant(bytes.toString(), inForm);
+}
+
+/** At the top: further down it is text about tokens. */
+function namesGrant(text: string, inForm: boolean): boolean {
+  if (!inForm) {
+    try {
+      const value: unknown = JSON.parse(text);
+      return typeof value === 'object' && value !== null && Object.hasOwn(value, GRANT);
+    } catch {
+      // A form that does not say so, perhaps.
+    }
   }
-  if (!bytes.includes('\\u00')) return false;
-  try {
-    const value: unknown = JSON.parse(bytes.toString());
-    return typeof value === 'object' && value !== null && Object.hasOwn(value, GRANT);
-  } catch {
-    return false; // no token endpoint reads it either
-  }
+  return new URLSearchParams(text).has(GRANT);
 }
 
 /** Types that tokens come in; a page or a picture holds none. */

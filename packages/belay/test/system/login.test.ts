@@ -397,9 +397,10 @@ verifies(
     await doomed.ended;
     await eventually('the renewal', () => (renewals.length > 0 ? true : undefined));
     onRenewal = async () => {};
-    await eventually('no open run', async () => {
-      const { runs } = await place.status();
-      return runs.length === 0 ? true : undefined;
+    await eventually('the end of its run', async () => {
+      const entries = await place.entries();
+      const doomedRun = entries.findLast(({ type }) => type === 'run.open')?.run;
+      return entries.find(({ type, run: id }) => type === 'run.close' && id === doomedRun);
     });
     expect(written().claudeAiOauth).toEqual(old);
     for (const { stdout, stderr } of await both(ASK))

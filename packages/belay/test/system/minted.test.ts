@@ -109,6 +109,7 @@ function answer(request: IncomingMessage, reply: ServerResponse, body: string): 
     reply.setHeader('content-type', 'text/html');
     reply.end(`<p>"access_token": "example"</p>${'x'.repeat(70_000)}`);
   } else if (path === '/count_tokens') json({ input_tokens: 5, token: 'a word' });
+  else if (path === '/talk') json({ input: { access_token: 'of an example' } });
   else if (path === '/users') json({ name: 'n', token: 'a word', tokens: 3 });
   else if (/token|^\/(?:oauth|grant)/.test(path) || /gr(?:a|%61)nt/.test(body)) json(pair());
   else json({ ok: true });
@@ -306,6 +307,8 @@ verifies(
       '-X POST https://other.example/count_tokens',
       'https://other.example/users',
       `${grant} https://other.example/oauth/refused`,
+      // A talk about tokens.
+      `${json('{"say":"what is a grant_type, and gr\\u0061nt_type?"}')} https://other.example/talk`,
     ];
     const got = await both(
       [...kept, ...fine].map((args) => shell(curl(`-w "%{http_code}" ${args}`))),
@@ -313,7 +316,8 @@ verifies(
     for (const agent of each) {
       const { out, run } = got[agent];
       for (const text of out.slice(0, kept.length)) expect(text).toMatch(/token.*403$/s);
-      const [page, second, count, users, refused] = out.slice(kept.length);
+      const [page, second, count, users, refused, talk] = out.slice(kept.length);
+      expect(talk).toBe('{"input":{"access_token":"of an example"}}200');
       for (const text of [page, second]) expect(text).toMatch(/^<p>"access_token".*x200$/s);
       expect(count).toBe('{"input_tokens":5,"token":"a word"}200');
       expect(users).toBe('{"name":"n","token":"a word","tokens":3}200');

@@ -142,6 +142,19 @@ const ROWS: readonly Row[] = [
   },
   {
     from: '"header": "x-api-key"',
+    to: '"field": "api key"',
+    at: '23:16',
+    says: /`api key` is not a plain key/,
+  },
+  {
+    from: '"header": "x-api-key"',
+    to: '"header": "x-api-key", "mints": { "hosts": ["https://api.example"] }',
+    at: '23:51',
+    says: /refused/,
+    hint: /`api\.example`/,
+  },
+  {
+    from: '"header": "x-api-key"',
     to: '"header": "x-api-key", "body": { "if": {} }',
     at: '23:38',
     says: /no schema that can be checked/,
