@@ -4,20 +4,23 @@
 
 import type { Call, Headers } from '../core/call.ts';
 
-/** `oauth/token`, `login/oauth/access_token`, `installations/1/access_tokens` ... */
-const TOKEN_PATH = /\/(?:access_?)?tokens?\/?$/i;
+/** `oauth/token`, `login/oauth/access_token` ... */
+const TOKEN_PATH = /\/(?:access_?)?token\/?$/i;
+/** `installations/1/access_tokens` makes one; asked with GET, such a path lists what has the name. */
+const TOKENS_PATH = /\/(?:access_?)?tokens\/?$/i;
 const GRANT = 'grant_type';
 /** What is larger is not searched for escapes. */
 const MOST_REQUEST = 64 * 1024;
 
-export function isTokenPath(path: string): boolean {
-  return TOKEN_PATH.test(path);
+export function isTokenPath({ method, path }: Pick<Call, 'method' | 'path'>): boolean {
+  return TOKEN_PATH.test(path) || (method !== 'GET' && TOKENS_PATH.test(path));
 }
 
 /** Whether what comes back could be a token: by its path, or because it names a kind of grant. */
-export function asksForToken({ kind, method, path, query, headers, body }: Call): boolean {
+export function asksForToken(call: Call): boolean {
+  const { kind, method, query, headers, body } = call;
   if (kind !== 'http') return false;
-  if (isTokenPath(path) || query.includes(GRANT)) return true;
+  if (isTokenPath(call) || query.includes(GRANT)) return true;
   if (method !== 'POST' || body.kind !== 'buffered') return false;
   const bytes = Buffer.from(body.bytes.buffer, body.bytes.byteOffset, body.bytes.length);
   const type = headers.find(([name]) => name === 'content-type')?.[1] ?? '';

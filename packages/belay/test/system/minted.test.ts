@@ -110,6 +110,7 @@ function answer(request: IncomingMessage, reply: ServerResponse, body: string): 
     reply.end(`<p>"access_token": "example"</p>${'x'.repeat(70_000)}`);
   } else if (path === '/count_tokens') json({ input_tokens: 5, token: 'a word' });
   else if (path === '/talk') json({ input: { access_token: 'of an example' } });
+  else if (path === '/v3/tokens') json({ tokens: [{ token: 'of a game' }] });
   else if (path === '/users') json({ name: 'n', token: 'a word', tokens: 3 });
   else if (/token|^\/(?:oauth|grant)/.test(path) || /gr(?:a|%61)nt/.test(body)) json(pair());
   else json({ ok: true });
@@ -307,6 +308,7 @@ verifies(
       '-X POST https://other.example/count_tokens',
       'https://other.example/users',
       `${grant} https://other.example/oauth/refused`,
+      'https://other.example/v3/tokens',
       // A talk about tokens.
       `${json('{"say":"what is a grant_type, and gr\\u0061nt_type?"}')} https://other.example/talk`,
     ];
@@ -316,7 +318,8 @@ verifies(
     for (const agent of each) {
       const { out, run } = got[agent];
       for (const text of out.slice(0, kept.length)) expect(text).toMatch(/token.*403$/s);
-      const [page, second, count, users, refused, talk] = out.slice(kept.length);
+      const [page, second, count, users, refused, list, talk] = out.slice(kept.length);
+      expect(list).toBe('{"tokens":[{"token":"of a game"}]}200');
       expect(talk).toBe('{"input":{"access_token":"of an example"}}200');
       for (const text of [page, second]) expect(text).toMatch(/^<p>"access_token".*x200$/s);
       expect(count).toBe('{"input_tokens":5,"token":"a word"}200');
