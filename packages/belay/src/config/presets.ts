@@ -279,7 +279,7 @@ const modelChatgpt: Preset = {
       methods: ['POST'],
       paths: ['/backend-api/codex/responses'],
       effect: 'read',
-      kind: 'llm',
+      model: 'openai',
       reason: 'model inference',
     },
     {
@@ -287,7 +287,7 @@ const modelChatgpt: Preset = {
       methods: ['GET'],
       paths: ['/backend-api/codex/models'],
       effect: 'read',
-      kind: 'llm',
+      model: 'openai',
       reason: 'list of models',
     },
     {
