@@ -20,6 +20,7 @@ import { loadClient } from './load-client.ts';
 import { startMitmproxy } from './mitmproxy.ts';
 import { startMockttp } from './mockttp.ts';
 import { startNginx } from './nginx.ts';
+import { type IdleFigures, measureIdle, measureOthers, type OtherFigures } from './others.ts';
 import { installPeers, programPath } from './packages.ts';
 import type { Missing, Peer } from './peer.ts';
 import { end, LOAD_CORE, peakRssBytes, startOn } from './processes.ts';
@@ -46,6 +47,8 @@ export interface BenchFigures {
   readonly start: { readonly coldMs: number; readonly warmMs: number; readonly warmMostMs: number };
   readonly idleRssMiB: { readonly daemon: number; readonly withGuardAndSpawner: number };
   readonly runRssMiB: number;
+  readonly others: OtherFigures;
+  readonly idle: IdleFigures;
   readonly targets: readonly Target[];
 }
 
@@ -57,6 +60,7 @@ const FULL = {
   cold: 5,
   warm: 15,
   probes: 100,
+  idleConnections: 2_000,
 };
 const LEAST = {
   rounds: 1,
@@ -66,6 +70,7 @@ const LEAST = {
   cold: 1,
   warm: 2,
   probes: 25,
+  idleConnections: 200,
 };
 
 type Say = (line: string) => void;
@@ -105,13 +110,18 @@ async function bench(scale: number, seed: number, say: Say): Promise<BenchFigure
   const rounds = part('rounds');
   const measureMs = part('measureMs');
   const disk: number[] = [];
-  const { rows, sent } = await measureRounds({
+  const alike = {
     peers: [direct(origin), ...peers, ...belay.peers],
     origin,
     outside: { client: loadClient(outside), pid: outside.pid as number },
     rounds,
     warmMs: part('warmMs'),
     measureMs,
+  };
+  say('idle connections');
+  const { sent: sentFirst, ...idle } = await measureIdle(alike, at('idleConnections'));
+  const { rows, sent } = await measureRounds({
+    ...alike,
     warmRoundMs: at('warmRoundMs'),
     random: numbers(seed),
     onRound(number) {
@@ -126,8 +136,10 @@ async function bench(scale: number, seed: number, say: Say): Promise<BenchFigure
       mib(peakRssBytes(peer.pids())),
     ]),
   );
+  say('downloads and handshakes');
+  const others = await measureOthers(alike);
   say('checking the record');
-  const record = await finish(belay, sent);
+  const record = await finish(belay, (name) => sent(name) + others.sent(name), sentFirst);
   const subjects = subjectsOf(rows);
   const sorted = disk.toSorted((a, b) => a - b);
   const fdatasyncMs = { p50: round(median(disk)), p99: round(quantile(sorted, 0.99)) };
@@ -154,17 +166,25 @@ async function bench(scale: number, seed: number, say: Say): Promise<BenchFigure
       withGuardAndSpawner: mib(starts.idleAllRssBytes),
     },
     runRssMiB: mib(record.peakRunRssBytes),
+    others: others.figures,
+    idle,
     targets: targetsOf(subjects, {
       fdatasyncP50Ms: fdatasyncMs.p50,
       warmStartMs: starts.warmMs,
       idleDaemonRssBytes: starts.idleDaemonRssBytes,
+      others: others.figures,
+      idle,
     }),
   };
 }
 
 /** Every request of every load generator is a call that the run knows. */
-function finish(belay: Belay, sent: (name: string) => number): Promise<BelayRecord> {
-  const counted = belay.peers.reduce((sum, { name }) => sum + sent(name), 0);
+function finish(
+  belay: Belay,
+  sent: (name: string) => number,
+  before: number,
+): Promise<BelayRecord> {
+  const counted = belay.peers.reduce((sum, { name }) => sum + sent(name), before);
   return belay.finish(counted);
 }
 
@@ -246,10 +266,27 @@ function textOf(figures: BenchFigures): string {
     `belay run -- true: cold ${start.coldMs} ms, warm ${start.warmMs} ms, at most ${start.warmMostMs} ms`,
     `idle: daemon ${idleRssMiB.daemon} MiB, with guard and spawner ${idleRssMiB.withGuardAndSpawner} MiB; ` +
       `a run's launcher and bridge ${figures.runRssMiB} MiB`,
+    ...othersText(figures),
     `ledger: ${record.entries} entries for ${record.calls} calls, verified`,
     `load average: ${before} before, ${after} after; ${figures.rounds} rounds of ${figures.measureMs} ms`,
     '',
   ].join('\n');
+}
+
+function othersText({ others, idle }: BenchFigures): readonly string[] {
+  const { downloads, handshakes } = others;
+  const inOrder = <T>(of: Readonly<Record<string, T>>, text: (found: T) => string): string =>
+    Object.entries(of)
+      .map(([name, found]) => `${name} ${text(found)}`)
+      .join(', ');
+  return [
+    `downloads, MiB/s: ${inOrder(downloads, ({ mibPerSecond }) => `${mibPerSecond}`)}`,
+    `handshakes of TLS with one call each, per second: ${inOrder(
+      handshakes,
+      ({ perSecond, cpuUs }) => `${perSecond}${cpuUs > 0 ? ` (${cpuUs} us CPU)` : ''}`,
+    )}`,
+    `${idle.connections} idle connections: ${idle.mibOverIdle} MiB over idle`,
+  ];
 }
 
 if (import.meta.main) {

@@ -25,6 +25,8 @@ export interface LoadClient {
 }
 
 const EXTRA_MS = 25_000;
+/** As the load generator has it. */
+const OPEN_ONE_MS = 15;
 
 export function loadClient(child: ChildProcess): LoadClient {
   if (child.stdout === null || child.stdin === null) throw new TypeError('no pipes');
@@ -39,7 +41,7 @@ export function loadClient(child: ChildProcess): LoadClient {
       const heard = Promise.withResolvers<Measured>();
       const timer = setTimeout(
         () => heard.reject(new Error('the load generator says nothing')),
-        job.warmMs + job.measureMs + EXTRA_MS,
+        job.warmMs + job.measureMs + EXTRA_MS + job.connections * OPEN_ONE_MS,
       );
       const onExit = (): void => heard.reject(new Error('the load generator ended'));
       child.once('exit', onExit);

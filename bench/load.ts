@@ -28,6 +28,12 @@ export interface Job {
   readonly bodyBytes: number;
   /** Every request asks for another path than all before it. */
   readonly newPaths: boolean;
+  /** The only path that is asked for. */
+  readonly path?: string;
+  /** Every request has a connection of its own. */
+  readonly reconnects?: true;
+  /** Each connection makes one request, before counting begins, and is then held. */
+  readonly holds?: true;
 }
 
 export interface Counted {
@@ -47,6 +53,8 @@ export type Line =
   | { readonly kind: 'failed'; readonly reason: string };
 
 const OPEN_TIMEOUT_MS = 15_000;
+/** For each connection more. */
+const OPEN_ONE_MS = 15;
 const OPEN_AT_ONCE = 8;
 const PATHS = 64;
 const MOST_SAMPLES = 1 << 20;
@@ -104,13 +112,17 @@ function connected(raw: Socket): Promise<void> {
 let paths = 0;
 
 /** What the next request is. */
-function requests({ way, authorization, newPaths }: Job): () => Buffer {
+function requests({ way, authorization, newPaths, path: only }: Job): () => Buffer {
   const authority = way.port === 443 ? way.host : `${way.host}:${way.port}`;
   const request = (path: string): Buffer =>
     Buffer.from(
       `GET ${path} HTTP/1.1\r\nhost: ${authority}\r\naccept: application/json\r\n` +
         `user-agent: belay-bench\r\nauthorization: ${authorization}\r\n\r\n`,
     );
+  if (only !== undefined) {
+    const same = request(only);
+    return () => same;
+  }
   if (newPaths) return () => request(`/v1/new/${++paths}`);
   const few = Array.from({ length: PATHS }, (_, i) => request(`/v1/items/${i}`));
   let turn = 0;
@@ -155,9 +167,12 @@ function readAnswers(
 
 async function openAll({ way, connections }: Job): Promise<readonly TLSSocket[]> {
   const raw: Socket[] = [];
-  const late = setTimeout(() => {
-    for (const socket of raw) socket.destroy(new Error('the time for opening is over'));
-  }, OPEN_TIMEOUT_MS);
+  const late = setTimeout(
+    () => {
+      for (const socket of raw) socket.destroy(new Error('the time for opening is over'));
+    },
+    OPEN_TIMEOUT_MS + connections * OPEN_ONE_MS,
+  );
   try {
     const sockets: TLSSocket[] = [];
     // A few at a time: what is measured is not how fast a peer accepts.
@@ -187,8 +202,10 @@ async function run(job: Job): Promise<Counted> {
   const sockets = await openAll(job);
   const { issuer } = (sockets[0] as TLSSocket).getPeerCertificate();
 
-  const drive = (socket: TLSSocket): void => {
-    let sentMs = 0;
+  const held = new Set(sockets);
+  const drive = (socket: TLSSocket, openedMs: number): void => {
+    let sentMs = openedMs;
+    held.add(socket);
     const fail = (why: string): void => {
       if (!stopping && errors.length < MOST_ERRORS) errors.push(why);
     };
@@ -196,7 +213,7 @@ async function run(job: Job): Promise<Counted> {
       if (stopping) return;
       const request = next();
       sent += 1;
-      sentMs = performance.now();
+      if (job.reconnects === undefined) sentMs = performance.now();
       socket.write(request);
     };
     readAnswers(socket, job.bodyBytes, (wrong) => {
@@ -206,13 +223,27 @@ async function run(job: Job): Promise<Counted> {
         return;
       }
       if (counting) samples[count++ % MOST_SAMPLES] = performance.now() - sentMs;
+      if (job.holds) return;
+      if (job.reconnects) return void reconnect(socket).catch((error) => fail(error.message));
       send();
     });
     socket.on('error', (error) => fail(error.message));
-    socket.on('close', () => fail('a connection was closed'));
+    socket.on('close', () => {
+      if (held.delete(socket)) fail('a connection was closed');
+    });
     send();
   };
-  for (const socket of sockets) drive(socket);
+  const reconnect = async (socket: TLSSocket): Promise<void> => {
+    held.delete(socket);
+    socket.destroy();
+    if (stopping) return;
+    const openedMs = performance.now();
+    const fresh = await open(job.way, () => {});
+    // It may have come too late to be counted, or to be closed with the others.
+    if (stopping) fresh.destroy();
+    else drive(fresh, openedMs);
+  };
+  for (const socket of sockets) drive(socket, performance.now());
   const pause = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
   await pause(job.warmMs);
   say({ kind: 'begin' });
@@ -222,7 +253,7 @@ async function run(job: Job): Promise<Counted> {
   counting = false;
   stopping = true;
   const seconds = (performance.now() - beganMs) / 1000;
-  for (const socket of sockets) socket.destroy();
+  for (const socket of held) socket.destroy();
 
   const sorted = samples.subarray(0, Math.min(count, MOST_SAMPLES)).sort();
   return {

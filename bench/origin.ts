@@ -1,6 +1,6 @@
-// The upstream of every bench: HTTP/1.1 over TLS on the loopback, 1 KB of JSON for whatever is
-// asked. It does as little as it can, so that what is measured is what stands before it, and counts
-// the requests that came without the credential that belongs to them. A process of its own.
+// The upstream of every bench: HTTP/1.1 over TLS on the loopback, 1 KB of JSON for whatever is asked,
+// and 1 MiB below one path. It does as little as it can, so that what is measured is what stands before
+// it, and counts the requests that came without the credential that belongs to them. A process of its own.
 
 import { createServer } from 'node:net';
 import { createSecureContext, TLSSocket } from 'node:tls';
@@ -17,17 +17,22 @@ export interface OriginCounts {
 }
 
 export const BODY_BYTES = 1024;
+/** Below this path. */
+export const LARGE_PATH = '/v1/large';
+export const LARGE_BYTES = 1 << 20;
 const HEAD_END = '\r\n\r\n';
 
-function answer(): Buffer {
-  const filler = 'x'.repeat(BODY_BYTES - JSON.stringify({ ok: true, filler: '' }).length);
+function answer(bodyBytes: number): Buffer {
+  const filler = 'x'.repeat(bodyBytes - JSON.stringify({ ok: true, filler: '' }).length);
   const body = JSON.stringify({ ok: true, filler });
   const head = `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${body.length}`;
   return Buffer.from(`${head}${HEAD_END}${body}`);
 }
 
 function serve({ leaves, token }: OriginSettings): void {
-  const reply = answer();
+  const reply = answer(BODY_BYTES);
+  const large = answer(LARGE_BYTES);
+  const largeStart = Buffer.from(`GET ${LARGE_PATH}`);
   const wanted = Buffer.from(token);
   const contexts = new Map(
     Object.entries(leaves).map(([host, leaf]) => [host, createSecureContext(leaf)]),
@@ -50,7 +55,8 @@ function serve({ leaves, token }: OriginSettings): void {
         requests += 1;
         const at = bytes.indexOf(wanted);
         if (at < 0 || at > end) withoutToken += 1;
-        socket.write(reply);
+        const isLarge = bytes.subarray(0, largeStart.length).equals(largeStart);
+        socket.write(isLarge ? large : reply);
         bytes = bytes.subarray(end + HEAD_END.length);
       }
       if (bytes.length > 0) rest = bytes;

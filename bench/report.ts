@@ -2,6 +2,7 @@
 
 import { mib, round } from './figures.ts';
 import type { Measured } from './load-client.ts';
+import type { IdleFigures, OtherFigures } from './others.ts';
 import type { Missing } from './peer.ts';
 import { cpuUsPerRequest, medianOf, type Row, ratio, requestsPerSecond } from './rounds.ts';
 
@@ -97,13 +98,15 @@ export interface Circumstances {
   readonly fdatasyncP50Ms: number;
   readonly warmStartMs: number;
   readonly idleDaemonRssBytes: number;
+  readonly others: OtherFigures;
+  readonly idle: IdleFigures;
 }
 
 const SYNC_LIMIT_MS = 0.3;
 
 export function targetsOf(
   subjects: readonly Subject[],
-  { fdatasyncP50Ms, warmStartMs, idleDaemonRssBytes }: Circumstances,
+  { fdatasyncP50Ms, warmStartMs, idleDaemonRssBytes, others, idle }: Circumstances,
 ): readonly Target[] {
   const find = (connections: number): Subject | undefined =>
     subjects.find((row) => row.subject === 'belay' && row.connections === connections);
@@ -126,12 +129,25 @@ export function targetsOf(
     };
   };
   return [
-    against('nginx', least(many?.ofNginx, many?.ofNginxByCpu), 0.15),
+    against('nginx', least(many?.ofNginx, many?.ofNginxByCpu), 0.18),
     against('squid', least(many?.ofSquid, many?.ofSquidByCpu), 0.6),
+    judged('CPU in µs a call, 64 connections', many?.cpuUsPerRequest ?? Number.NaN, 'at most', 120),
+    judged(
+      'share of nginx, bytes of downloads',
+      others.downloadsOfNginx ?? Number.NaN,
+      'at least',
+      0.4,
+    ),
     latency('nginx', one?.addedToNginxP50Ms),
     latency('the upstream itself', one?.addedP50Ms),
     judged('warm start of a run in ms', round(warmStartMs), 'at most', 800),
     judged('idle daemon in MiB', mib(idleDaemonRssBytes), 'at most', 150),
+    judged(
+      `MiB over idle of ${idle.connections} idle connections`,
+      idle.mibOverIdle,
+      'at most',
+      100,
+    ),
   ];
 }
 

@@ -58,19 +58,32 @@ export async function measureRounds(options: RoundsOptions): Promise<{
 }
 
 async function measureOne(
-  { origin, outside, warmMs, measureMs, warmRoundMs }: RoundsOptions,
+  options: RoundsOptions,
   peer: Peer,
   connections: number,
   warmUp: boolean,
 ): Promise<Measured> {
-  const job: Job = {
-    way: peer.way,
+  const { warmMs, measureMs, warmRoundMs } = options;
+  return await measureJob(options, peer, {
     connections,
     warmMs: warmUp ? warmRoundMs : warmMs,
     measureMs: warmUp ? WARM_ROUND_MEASURE_MS : measureMs,
+  });
+}
+
+/** One subject once. Throws when anything but the upstream's answers came back. */
+export async function measureJob(
+  { origin, outside }: Pick<RoundsOptions, 'origin' | 'outside'>,
+  peer: Peer,
+  part: Pick<Job, 'connections' | 'warmMs' | 'measureMs'> & Partial<Job>,
+): Promise<Measured> {
+  const { connections } = part;
+  const job: Job = {
+    way: peer.way,
     authorization: peer.authorization,
     bodyBytes: origin.bodyBytes,
     newPaths: peer.newPaths === true,
+    ...part,
   };
   const load = peer.load ?? { client: outside.client, pids: () => [outside.pid] };
   const bridge = peer.load === undefined ? [] : [peer.load.bridgePid];
@@ -87,7 +100,7 @@ async function measureOne(
     throw new Error(`${peer.name} at ${connections} connections`, { cause: error });
   }
   const after = await origin.counts();
-  const problem = problemOf(peer, measured, {
+  const problem = problemOf(peer, job, measured, {
     requests: after.requests - before.requests,
     withoutToken: after.withoutToken - before.withoutToken,
   });
@@ -99,11 +112,12 @@ async function measureOne(
 
 function problemOf(
   peer: Peer,
+  { holds }: Job,
   { errors, requests, issuer }: Measured,
   arrived: { readonly requests: number; readonly withoutToken: number },
 ): string | undefined {
   if (errors.length > 0) return `${errors.length} or more errors: ${errors[0]}`;
-  if (requests === 0) return 'no answer at all';
+  if (requests === 0 && holds === undefined) return 'no answer at all';
   if (issuer !== peer.issuer) return `its certificate is signed by \`${issuer}\``;
   if (arrived.requests < requests) {
     return `${requests} answers, but ${arrived.requests} requests at the upstream`;

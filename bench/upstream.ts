@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { createAuthority } from '../packages/belay/src/gateway/listen/x509.ts';
-import { BODY_BYTES, type OriginCounts, type OriginSettings } from './origin.ts';
+import { BODY_BYTES, LARGE_BYTES, type OriginCounts, type OriginSettings } from './origin.ts';
 import { end, LOAD_CORE, startOn } from './processes.ts';
 
 /** By this name peers find it, and by the other Belay, whose configuration says where it is. */
@@ -15,6 +15,7 @@ export interface Origin extends AsyncDisposable {
   readonly caPem: string;
   readonly issuer: string;
   readonly bodyBytes: number;
+  readonly largeBytes: number;
   /** What every request has to carry: `Bearer ...`. */
   readonly authorization: string;
   counts(): Promise<OriginCounts>;
@@ -47,6 +48,7 @@ export async function startOrigin(authorization: string): Promise<Origin> {
     caPem: authority.certificatePem,
     issuer: authority.commonName,
     bodyBytes: BODY_BYTES,
+    largeBytes: LARGE_BYTES,
     authorization,
     counts: () => ask<OriginCounts>({}),
     [Symbol.asyncDispose]: () => end(child),
