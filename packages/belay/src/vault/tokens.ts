@@ -22,7 +22,9 @@ export function asksForToken(call: Call): boolean {
   if (kind !== 'http') return false;
   if (isTokenPath(call) || query.includes(GRANT)) return true;
   if (method !== 'POST' || body.kind !== 'buffered') return false;
-  const bytes = Buffer.from(body.bytes.buffer, body.bytes.byteOffset, body.bytes.length);
+  const bytes = Buffer.isBuffer(body.bytes)
+    ? body.bytes
+    : Buffer.from(body.bytes.buffer, body.bytes.byteOffset, body.bytes.length);
   const type = headers.find(([name]) => name === 'content-type')?.[1] ?? '';
   const inForm = /urlencoded/i.test(type);
   // Most bodies are of another kind, and are not parsed.

@@ -195,13 +195,14 @@ export function createVault(
     },
     screen(call, environment, answer) {
       const { status } = answer;
-      const minter = usedBy(call, environment).find(({ mints }) => mints !== undefined);
+      const abroad = atHome(call, environment).length === 0;
+      const minter = abroad
+        ? undefined
+        : usedBy(call, environment).find(({ mints }) => mints !== undefined);
       const couldMint =
         status !== 101 &&
         (minter !== undefined || (asksForToken(call) && couldHoldToken(answer.headers)));
-      if (!couldMint && atHome(call, environment).length === 0) {
-        return { kind: 'screened', answer };
-      }
+      if (!couldMint && abroad) return { kind: 'screened', answer };
       let { headers, body } = answer;
       const withBody = call.method !== 'HEAD' && !WITHOUT_BODY.has(status);
       const coding = codingOf(headers);
