@@ -1,119 +1,24 @@
-import { isAuthorized } from '@cedar-policy/cedar-wasm/nodejs';
 import fc from 'fast-check';
 import { expect } from 'vitest';
-import { parseHost } from '../../../src/core/target.ts';
 import { decisionKey, remembered } from '../../../src/policy/cache.ts';
 import { loadEngine } from '../../../src/policy/engine.ts';
-import { createPolicy } from '../../../src/policy/policy.ts';
 import { readsOf } from '../../../src/policy/reads.ts';
-import { cedarRequest, type HttpContext, type PolicyRequest } from '../../../src/policy/request.ts';
-import { CEDAR_SCHEMA } from '../../../src/policy/schema.ts';
-import type { Decision } from '../../../src/policy/verdicts.ts';
+import { cedarRequest, type PolicyRequest } from '../../../src/policy/request.ts';
+import { oracle, prove, request, sampleRequests } from '../../fault/policy-cache.ts';
 import { verifies } from '../../verifies.ts';
 
 const engine = await loadEngine();
-
-/** Each reads something else; scopes of every form; one fails at times. */
-const POLICIES = [
-  'permit (principal == Agent::"a", action == Action::"http.read", resource == Host::"x.example");',
-  'permit (principal, action in Action::"http", resource in Host::"example") when { context.method == "GET" };',
-  'permit (principal in Environment::"dev", action, resource) when { context.path like "/v1/*" };',
-  'permit (principal is Agent in Environment::"prod", action in [Action::"http.read", Action::"http.write"], resource is Host) when { context.port == 443 && context.scheme == "https" };',
-  '@approval("ops") permit (principal, action == Action::"http.irreversible", resource) when { context.routes.contains("r/1") };',
-  'permit (principal, action, resource) when { context has sizeBytes && context.sizeBytes < 100 && context.bodyKind == "buffered" };',
-  'forbid (principal, action, resource) when { context.queryKeys.contains("token") };',
-  'forbid (principal, action, resource == Host::"y.example") unless { context.kind == "llm" || context.shadow };',
-  'forbid (principal == Agent::"b", action, resource) when { context.port * 9223372036854775 > 9223372036854775 && context.path == "/v1/x" };',
-  'forbid (principal, action, resource is Host in Host::"z.example") when { if context.shadow then context.method != "GET" else false };',
-].map((text, i) => `@id("p${i}") ${text}`);
-
-// This one uses the context as a whole, so its slice is keyed on all of it.
-const WHOLE =
-  '@id("whole") forbid (principal == Agent::"c", action, resource) when { [context].contains(context) && context.path == "/v1/y" };';
-
-const context: fc.Arbitrary<HttpContext> = fc
-  .record({
-    method: fc.constantFrom('GET', 'POST', 'DELETE'),
-    scheme: fc.constantFrom('http', 'https'),
-    port: fc.constantFrom(80, 443, 8443),
-    path: fc.constantFrom('/', '/v1/x', '/v1/y', '/v2/x'),
-    queryKeys: fc.uniqueArray(fc.constantFrom('token', 'q', 'page')),
-    bodyKind: fc.constantFrom('none', 'buffered', 'streamed'),
-    sizeBytes: fc.constantFrom(undefined, 0, 99, 100, 2 ** 40),
-    kind: fc.constantFrom('http', 'llm'),
-    shadow: fc.boolean(),
-    routes: fc.uniqueArray(fc.constantFrom('r/1', 'r/2')),
-  })
-  .map(({ sizeBytes, ...rest }) => (sizeBytes === undefined ? rest : { ...rest, sizeBytes }));
-
-const request: fc.Arbitrary<PolicyRequest> = fc.record({
-  agent: fc.constantFrom('a', 'b', 'c'),
-  environment: fc.constantFrom('dev', 'prod'),
-  action: fc.oneof(
-    { arbitrary: fc.constantFrom('http.read', 'http.write', 'http.irreversible'), weight: 12 },
-    { arbitrary: fc.constant('tunnel.tcp'), weight: 1 },
-  ),
-  host: fc.constantFrom('x.example', 'y.example', 'w.z.example', 'other.test').map(parseHost),
-  context,
-});
-
-const ALL = Object.fromEntries(
-  [...POLICIES, WHOLE].map((text) => [/@id\("(.*?)"\)/.exec(text)?.[1] ?? '', text]),
-);
-
-/** Cedar itself: every policy, no slice, no cache, the request checked against the schema. */
-function oracle(asked: PolicyRequest): Decision {
-  const answer = isAuthorized({
-    ...cedarRequest(asked),
-    schema: CEDAR_SCHEMA,
-    validateRequest: true,
-    policies: { staticPolicies: ALL },
-  });
-  if (answer.type === 'failure') throw new Error(answer.errors[0]?.message);
-  const { decision, diagnostics } = answer.response;
-  return {
-    allowed: decision === 'allow',
-    policies: diagnostics.reason.toSorted(),
-    errors: diagnostics.errors.map(({ policyId, error }) => ({
-      policy: policyId,
-      error: error.message,
-    })),
-  };
-}
-
-/** Asks in order; the index of the first request that gets another decision than Cedar's. */
-function firstDifference(
-  requests: readonly PolicyRequest[],
-  decide: (asked: PolicyRequest) => Decision,
-): number {
-  const same = (a: Decision, b: Decision): boolean =>
-    JSON.stringify([a.allowed, a.policies, a.errors.map((e) => e.policy)]) ===
-    JSON.stringify([b.allowed, b.policies, b.errors.map((e) => e.policy)]);
-  return requests.findIndex((asked) => !same(decide(asked), oracle(asked)));
-}
-
-const REQUESTS = fc.sample(request, { numRuns: 2000, seed: 20_261_121 });
-
-const policyOfAll = () =>
-  createPolicy({
-    engine,
-    policies: [{ file: 'all.cedar', text: [...POLICIES, WHOLE].join('\n') }],
-    presets: [],
-    granted: [],
-  });
+const REQUESTS = sampleRequests(200, 20_261_121);
 
 verifies(
   'policy.cache',
   'over 2,000 random requests the cached and sliced decision is the one that Cedar gives uncached',
-  () => {
-    using policy = policyOfAll();
-    expect(firstDifference(REQUESTS, policy.judge)).toBe(-1);
-    // Asked again, everything is answered from the cache, and still equal.
-    expect(firstDifference(REQUESTS.slice(0, 300), policy.judge)).toBe(-1);
-    const said = REQUESTS.map(policy.judge);
-    expect(said.filter(({ allowed }) => allowed).length).toBeGreaterThan(200);
-    expect(said.filter(({ allowed }) => !allowed).length).toBeGreaterThan(200);
-    expect(said.filter(({ errors }) => errors.length > 0).length).toBeGreaterThan(5);
+  async () => {
+    const figures = await prove({ scale: 1 / 50, seed: 20_261_121 });
+    expect(figures.requests).toBe(2_000);
+    expect(figures.allowed).toBeGreaterThan(200);
+    expect(figures.denied).toBeGreaterThan(200);
+    expect(figures.failed).toBeGreaterThan(5);
   },
   { timeoutMs: 120_000 },
 );
