@@ -72,7 +72,10 @@ export function createDenials(parts: DenialsParts): Denials {
     async record(denial) {
       const run = runs.get(denial.run);
       let waitMs = 0;
-      for (const { id, denials } of run === undefined ? [] : lineageOf<MonitoredRun>(run)) {
+      const lineage = run === undefined ? [] : lineageOf<MonitoredRun>(run);
+      for (const { id, denials } of lineage) {
+        // A parent that has ended can be neither stopped nor paused; its sub-run soon is.
+        if (runs.get(id) === undefined) continue;
         if (denials.count > denials.cap) return UNWRITTEN;
         denials.count += 1;
         if (denials.count > denials.cap) {
