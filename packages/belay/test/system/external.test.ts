@@ -2,13 +2,12 @@
 // call, what the proxy does not know is turned away, and nobody is left to think that it is contained.
 
 import { chmodSync, chownSync, globSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { ORDINARY_UID } from '../installed.ts';
 import { verifies } from '../verifies.ts';
-import { denials, eventually, isAlive, openPlace, type Place } from './place.ts';
+import { denials, eventually, isAlive, openPlace, type Place, quietPort } from './place.ts';
 import { startUpstream, type Upstream } from './upstreams.ts';
 
 const EXTERNAL = ['--containment', 'external'];
@@ -186,7 +185,7 @@ verifies(
     });
     expect((await ask(proxy.replace(run, otherRun))).stdout).toContain('407');
     await using elsewhere = await openPlace({ allow: ['api.example'] });
-    const free = String(await freePort());
+    const free = String(await quietPort());
     elsewhere.session.start(['up', '--proxy-port', free]);
     await eventually('another proxy', async () => {
       return (await ask(proxy.replace(port, free))).stdout.includes('407') || undefined;
@@ -237,13 +236,3 @@ verifies(
   },
   { timeoutMs: 60_000, skip: !root && 'only root can start an agent as root' },
 );
-
-function freePort(): Promise<number> {
-  const server = createServer();
-  return new Promise((resolve) => {
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
-}

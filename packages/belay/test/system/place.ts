@@ -4,6 +4,7 @@
 
 import type { ChildProcess } from 'node:child_process';
 import { chmodSync, copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DenialEntry, Entry } from '../../src/core/entry.ts';
@@ -292,6 +293,25 @@ export async function eventually<T>(
     }
     await sleep(20);
   }
+}
+
+/**
+ * A free port of the loopback that stays free: below those that the kernel gives to outgoing connections,
+ * any of which could have it a moment later.
+ */
+export async function quietPort(): Promise<number> {
+  const range = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8');
+  const below = Math.min(Number.parseInt(range, 10), 32_768);
+  for (let tries = 0; tries < 100; tries++) {
+    const port = 2_000 + Math.floor(Math.random() * (below - 2_000));
+    const server = createServer();
+    const free = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+    });
+    if (free) return port;
+  }
+  throw new Error('no port is free');
 }
 
 export function isAlive(pid: number): boolean {

@@ -7,7 +7,7 @@ import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { verifies } from '../verifies.ts';
-import { eventually, NODE, openPlace } from './place.ts';
+import { eventually, NODE, openPlace, quietPort } from './place.ts';
 
 const SERVER = `import fs from 'node:fs';
 import http from 'node:http';
@@ -50,8 +50,8 @@ verifies(
     await using place = await openPlace();
     place.put('server.mjs', SERVER);
     const taken = createServer();
-    await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
-    const { port } = taken.address() as { port: number };
+    const port = await quietPort();
+    await new Promise<void>((resolve) => taken.listen(port, '127.0.0.1', resolve));
     const flags = ['--publish', `${port}:3000`];
     const refused = await place.run(flags, ['true']);
     expect(refused.status).toBe(69);
@@ -68,7 +68,9 @@ verifies(
     await hidden.ended;
 
     const started = place.start(flags, [NODE, 'server.mjs', '3000']);
-    const run = await place.openRun();
+    const early = started.ended.then(() => Promise.reject(new Error(started.stderr())));
+    early.catch(() => {});
+    const run = await Promise.race([place.openRun(), early]);
     const hello = await eventually('an answer', () => ask(port, '/a'));
     expect(hello.toString()).toBe('hello /a');
     // On the loopback alone: no other address of this host has it, where it has another.
