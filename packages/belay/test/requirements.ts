@@ -66,6 +66,9 @@ export const requirements = {
   'budget.denials': {
     behaviour: 'a run that is refused more often than its cap is stopped, and writes no more',
   },
+  'policy.context': {
+    behaviour: 'a policy can ask for the type of a body, and what the run was permitted before',
+  },
   'identity.grant-expiry': { behaviour: 'an expired grant permits nothing' },
   'identity.under-review': { behaviour: 'a grant under review permits nothing live' },
   'identity.expiry-mid-stream': {

@@ -8,6 +8,8 @@ import type { Route, RouteTable } from './routes.ts';
 
 export type CallFacts = Pick<Call, 'method' | 'target' | 'path' | 'query' | 'kind' | 'push'> & {
   readonly body: { readonly kind: Call['body']['kind']; readonly bytes?: Uint8Array };
+  /** Absent: not known. */
+  readonly headers?: Call['headers'];
 };
 
 export interface Classification {

@@ -13,6 +13,7 @@ import { type CallFacts, type Classification, classify } from './classify.ts';
 import type { CedarRequest, Engine, PreparedSet } from './engine.ts';
 import { type Reads, unionOf } from './reads.ts';
 import {
+  type Before,
   cedarRequest,
   groupOf,
   hostChain,
@@ -39,7 +40,7 @@ export interface PolicyOptions {
 export interface Policy extends Disposable {
   readonly rules: readonly Rule[];
   classify(call: CallFacts): Classification;
-  decide(call: CallFacts, classified: Classification, who: Who): Verdict;
+  decide(call: CallFacts, classified: Classification, who: Who, before?: Before): Verdict;
   /** The decision behind a verdict, for those who explain it. */
   judge(request: PolicyRequest): Decision;
 }
@@ -81,8 +82,8 @@ export function createPolicy(options: PolicyOptions): Policy {
     rules,
     judge,
     classify: (call) => classify(call, routes, granted),
-    decide(call, classified, who) {
-      const request = requestOf(call, classified, who, routes);
+    decide(call, classified, who, before) {
+      const request = requestOf(call, classified, who, routes, before);
       const { queryKeys } = request.context;
       const decision =
         queryKeys.length > MOST_QUERY_KEYS
@@ -105,11 +106,22 @@ export function createPolicy(options: PolicyOptions): Policy {
   };
 }
 
-/** Binds a policy to one run; fits the monitor's judge. */
+/** Binds a policy to one run, whose permitted calls it counts; fits the monitor's judge. */
 export function judgeFor(policy: Policy, who: Who): RunJudge {
+  let runCalls = 0;
+  const toHost = new Map<Host, number>();
   return {
     classify: policy.classify,
-    decide: (call, classified) => policy.decide(call, classified, who),
+    decide(call, classified) {
+      const { host } = call.target;
+      const hostCalls = toHost.get(host) ?? 0;
+      const verdict = policy.decide(call, classified, who, { runCalls, hostCalls });
+      if (verdict.kind !== 'permit') return verdict;
+      runCalls += 1;
+      // A run that is permitted more hosts than that meets the others for the first time, again and again.
+      if (hostCalls > 0 || toHost.size < MOST_HOSTS) toHost.set(host, hostCalls + 1);
+      return verdict;
+    },
   };
 }
 

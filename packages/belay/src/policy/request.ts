@@ -17,9 +17,12 @@ export interface HttpContext {
   readonly queryKeys: readonly string[];
   readonly bodyKind: string;
   readonly sizeBytes?: number;
+  readonly contentType: string;
   readonly kind: string;
   readonly shadow: boolean;
   readonly routes: readonly string[];
+  readonly runCalls: number;
+  readonly hostCalls: number;
 }
 
 /** One ref of a push. */
@@ -48,11 +51,21 @@ export interface Who {
   readonly shadow: boolean;
 }
 
+/** What a run was permitted before a call. */
+export interface Before {
+  readonly runCalls: number;
+  /** To the host of the call. */
+  readonly hostCalls: number;
+}
+
+export const NOTHING_BEFORE: Before = { runCalls: 0, hostCalls: 0 };
+
 export function requestOf(
   call: CallFacts,
   { effect, kind }: Classification,
   who: Who,
   routes: RouteTable,
+  { runCalls, hostCalls }: Before = NOTHING_BEFORE,
 ): PolicyRequest {
   const sizeBytes = sizeOf(call.body);
   return {
@@ -68,9 +81,12 @@ export function requestOf(
       queryKeys: queryKeys(call.query),
       bodyKind: call.body.kind,
       ...(sizeBytes === undefined ? {} : { sizeBytes }),
+      contentType: typeOf(call),
       kind,
       shadow: who.shadow,
       routes: routes(call).map(({ id }) => id),
+      runCalls,
+      hostCalls,
     },
   };
 }
@@ -97,6 +113,13 @@ function sizeOf(body: CallFacts['body']): number | undefined {
     case 'streamed':
       return undefined;
   }
+}
+
+/** In lower case, without parameters; empty when nothing says it. */
+function typeOf({ headers = [] }: CallFacts): string {
+  const field = headers.find(([name]) => name === 'content-type')?.[1] ?? '';
+  const end = field.indexOf(';');
+  return (end < 0 ? field : field.slice(0, end)).trim().toLowerCase();
 }
 
 const NO_KEYS: readonly string[] = [];

@@ -16,11 +16,16 @@ const HTTP = `
   bodyKind: String,
   // Absent while unknown: a streamed body.
   sizeBytes?: Long,
+  // Of the body, as the call says it: "application/json"; "" when it does not.
+  contentType: String,
   // "http", "llm", "websocket" or "tunnel".
   kind: String,
   shadow: Bool,
   // Preset routes that match exactly: "npm-read/0".
   routes: Set<String>,
+  // What the run was permitted before this call, and of that to this host: 0 is the first time.
+  runCalls: Long,
+  hostCalls: Long,
 `;
 
 const PUSH = `

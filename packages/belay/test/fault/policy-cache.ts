@@ -35,6 +35,8 @@ const POLICIES = [
   'forbid (principal, action, resource) when { context.queryKeys.contains("token") };',
   'forbid (principal, action, resource == Host::"y.example") unless { context.kind == "llm" || context.shadow };',
   'forbid (principal == Agent::"b", action, resource) when { context.port * 9223372036854775 > 9223372036854775 && context.path == "/v1/x" };',
+  'forbid (principal, action, resource) when { context.contentType == "text/html" && context.method == "POST" };',
+  'permit (principal, action == Action::"http.write", resource) when { context.hostCalls == 0 || context.runCalls < 5 };',
   'forbid (principal, action, resource is Host in Host::"z.example") when { if context.shadow then context.method != "GET" else false };',
 ].map((text, i) => `@id("p${i}") ${text}`);
 
@@ -51,9 +53,12 @@ const context: fc.Arbitrary<HttpContext> = fc
     queryKeys: fc.uniqueArray(fc.constantFrom('token', 'q', 'page')),
     bodyKind: fc.constantFrom('none', 'buffered', 'streamed'),
     sizeBytes: fc.constantFrom(undefined, 0, 99, 100, 2 ** 40),
+    contentType: fc.constantFrom('', 'application/json', 'text/html'),
     kind: fc.constantFrom('http', 'llm'),
     shadow: fc.boolean(),
     routes: fc.uniqueArray(fc.constantFrom('r/1', 'r/2')),
+    runCalls: fc.constantFrom(0, 4, 5, 1_000),
+    hostCalls: fc.constantFrom(0, 1, 4),
   })
   .map(({ sizeBytes, ...rest }) => (sizeBytes === undefined ? rest : { ...rest, sizeBytes }));
 

@@ -2,7 +2,7 @@
 // down first, keys put in on the way, capped, refused in shadow, permitted by exactly what was said.
 
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { request } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -458,6 +458,55 @@ verifies(
     if (curl?.value.err === '') expect(curl.value.out, 'curl trusts it too').toBe('403');
   },
   { timeoutMs: 30_000 },
+);
+
+const CONTEXT = `
+@id("json-alone")
+forbid (principal, action == Action::"http.write", resource == Host::"other.example")
+unless { context.contentType == "application/json" };
+@id("three-calls")
+forbid (principal, action, resource == Host::"api.github.com") when { context.hostCalls >= 3 };
+@id("first-met-early")
+forbid (principal, action, resource) when { context.hostCalls == 0 && context.runCalls >= 5 };
+`;
+
+verifies(
+  'policy.context',
+  'policies that ask for a type, for calls to a host and for hosts that are new hold',
+  async () => {
+    mkdirSync(join(place.workdir, 'policies'), { recursive: true, mode: 0o755 });
+    place.put('policies/context.cedar', CONTEXT);
+    const post = (type: string): Attempt => [
+      'request',
+      'https://other.example/x',
+      { method: 'POST', body: '{}', headers: { 'content-type': type } },
+    ];
+    const get: Attempt = ['request', 'https://api.github.com/x'];
+    const hosts = ['other.example', 'api.github.com', 'api.example'];
+    const { results, run } = await place.attempt(
+      hosts.flatMap((host) => ['--allow', host]),
+      [
+        ...[post('Application/JSON; charset=utf-8'), post('text/plain'), post('')],
+        ...[get, get, get, get, post('application/json')],
+        ['request', 'https://api.example/first'],
+      ],
+      { env },
+    );
+    const statuses = results.map(({ value }) => value.status);
+    expect(statuses).toEqual([200, 403, 403, 200, 200, 200, 403, 200, 403]);
+    const found = denials(await place.entries(run.summary?.run));
+    expect(found.flatMap(({ policies }) => policies)).toEqual([
+      'json-alone',
+      'json-alone',
+      'three-calls',
+      'first-met-early',
+    ]);
+    // Another run begins anew.
+    const again = await place.attempt(['--allow', 'api.github.com'], [get], { env });
+    expect(again.results[0]?.value.status).toBe(200);
+    rmSync(join(place.workdir, 'policies'), { recursive: true });
+  },
+  { timeoutMs: 60_000 },
 );
 
 const MODELS = {

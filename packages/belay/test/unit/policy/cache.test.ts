@@ -31,9 +31,12 @@ const ATTRIBUTES = [
   'queryKeys',
   'bodyKind',
   'sizeBytes',
+  'contentType',
   'kind',
   'shadow',
   'routes',
+  'runCalls',
+  'hostCalls',
 ];
 
 for (const dropped of ATTRIBUTES) {
@@ -43,8 +46,8 @@ for (const dropped of ATTRIBUTES) {
     () => {
       const kept = new Set(ATTRIBUTES.filter((attribute) => attribute !== dropped));
       // Requests that differ in that attribute alone meet in a cache that forgets it.
-      const pairs = REQUESTS.slice(0, 60).flatMap((asked) =>
-        REQUESTS.slice(60, 100).map((other) => {
+      const pairs = REQUESTS.slice(0, 160).flatMap((asked) =>
+        REQUESTS.slice(160, 200).map((other) => {
           const { [dropped as 'method']: _gone, ...rest } = asked.context;
           const value = other.context[dropped as 'method'];
           return {
