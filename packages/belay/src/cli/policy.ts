@@ -98,7 +98,7 @@ export function register(program: Command): void {
     .argument('<url>')
     .option('--agent <name>', 'who acts')
     .option('--env <name>', 'the environment that it acts in')
-    .option('--allow <host-or-preset...>', 'as for `belay run`')
+    .option('--allow <entry...>', 'as for `belay run`')
     .option('--push <change:ref...>', 'of a git push: `create:agent/x`, `unproven:main`')
     .option('--workdir <dir>', 'the workspace', '.')
     .option('--json', 'as JSON')

@@ -41,11 +41,14 @@ export function register(program: Command): void {
     .argument('<command...>')
     .option('--agent <name>', 'who acts, as belay.jsonc names it')
     .option('--env <name>', 'the environment that it acts in')
-    .option('--parent <run>', 'as a part of that run: it may do no more, and ends with it')
+    .option(
+      '--parent <run>',
+      'as a part of that run: it may do no more, and ends with it and within a day',
+    )
     .option('--for <time>', 'its grant is over after 90s, 30m, 2h')
     .option(
-      '--allow <host-or-preset>',
-      'permit a host, host:port or preset for this run; may be repeated',
+      '--allow <entry>',
+      'permit a host, host:port, preset, tls://host, tcp://host:port or git.push:host/repository#branch; may be repeated',
       collect,
       [],
     )

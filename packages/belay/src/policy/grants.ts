@@ -1,8 +1,9 @@
 // What a grant allows, as Cedar text: one source for each `allow` entry, named after where it was
 // written. A host entry permits every method and path of exactly that host, on its ports, and pushes to
 // the branches of agents; a tunnel entry permits connections to exactly that host and port that are
-// not looked into; a push entry permits what it says of one repository. A preset entry permits its routes: host, method and effect are in the text; the path patterns are matched
-// by us, exactly, and the text asks `context.routes`, because `like` cannot say "within a segment".
+// not looked into; a push entry permits what it says of one repository. A preset entry permits its
+// routes: host, method and effect are in the text; the path patterns are matched by us, exactly, and
+// the text asks `context.routes`, because `like` cannot say "within a segment".
 
 import type { AllowEntry } from '../config/allow.ts';
 import type { PushEntry } from '../config/allow-push.ts';
