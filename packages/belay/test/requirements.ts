@@ -69,6 +69,17 @@ export const requirements = {
   'policy.context': {
     behaviour: 'a policy can ask for the type of a body, and what the run was permitted before',
   },
+  'policy.route': {
+    behaviour: 'a policy can speak of a declared route, by its name or by the template of its path',
+  },
+  'policy.fields': {
+    behaviour:
+      'a policy can ask for declared members of a body; one that has them otherwise is denied',
+  },
+  'policy.taint': {
+    behaviour:
+      'what a run was permitted to read taints it, its parent and its sub-runs for policies',
+  },
   'identity.grant-expiry': { behaviour: 'an expired grant permits nothing' },
   'identity.under-review': { behaviour: 'a grant under review permits nothing live' },
   'identity.expiry-mid-stream': {

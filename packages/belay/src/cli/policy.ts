@@ -100,6 +100,8 @@ export function register(program: Command): void {
     .option('--env <name>', 'the environment that it acts in')
     .option('--allow <entry...>', 'as for `belay run`')
     .option('--push <change:ref...>', 'of a git push: `create:agent/x`, `unproven:main`')
+    .option('--body <json>', 'what it sends, for policies that ask for fields')
+    .option('--taint <word...>', 'what the run was tainted with before')
     .option('--workdir <dir>', 'the workspace', '.')
     .option('--json', 'as JSON')
     .action(
@@ -111,6 +113,8 @@ export function register(program: Command): void {
           env?: string;
           allow?: readonly string[];
           push?: readonly string[];
+          body?: string;
+          taint?: readonly string[];
         },
       ) => {
         const explanation = explain(await loadEngine(), loadBundle(options.workdir), {
@@ -120,6 +124,8 @@ export function register(program: Command): void {
           url,
           allow: options.allow ?? [],
           push: options.push,
+          ...(options.body === undefined ? {} : { body: jsonOf(options.body) }),
+          taint: options.taint,
           nowMs: Date.now(),
         });
         if (options.json) return printJson('policy.explain', { ...explanation });
@@ -136,4 +142,14 @@ export function register(program: Command): void {
         if (verdict.kind !== 'permit') process.exitCode = EXIT.denied;
       },
     );
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new BelayError('ERR_USAGE', '--body is not JSON', {
+      hint: 'write it in quotes: `--body \'{ "amount": 20 }\'`',
+    });
+  }
 }

@@ -4,8 +4,17 @@
 
 import { z } from 'zod';
 import { reasonOf } from '../core/errors.ts';
-import { type Host, isAddress, parseHost, printable } from '../core/target.ts';
+import { type Host, isAddress, printable } from '../core/target.ts';
 import { type AllowEntry, parseAllow } from './allow.ts';
+import {
+  checkMethods,
+  checkPaths,
+  HOST_PORT,
+  hostAt,
+  hostPortAt,
+  isPort,
+  type Report,
+} from './checks.ts';
 import type {
   AgentConfig,
   CapsConfig,
@@ -17,8 +26,9 @@ import type {
   UpstreamConfig,
 } from './config.ts';
 import type { Document, Path } from './document.ts';
-import { anyPath, pathPatternFault } from './glob.ts';
+import { anyPath } from './glob.ts';
 import type { Problem } from './problem.ts';
+import { buildRoutes } from './routes.ts';
 import type {
   RawCaps,
   RawConfig,
@@ -31,8 +41,6 @@ import { parseSize } from './size.ts';
 import { didYouMean } from './suggest.ts';
 
 const MOST_PROBLEMS = 100;
-
-type Report = (path: Path, message: string, hint?: string) => void;
 
 export function buildConfig(document: Document, raw: RawConfig): Config | readonly Problem[] {
   const problems: Problem[] = [];
@@ -78,6 +86,7 @@ export function buildConfig(document: Document, raw: RawConfig): Config | readon
     return buildCredential(document, report, path, name, credential);
   });
   variablesAreApart(report, credentials);
+  const routes = buildRoutes(report, raw.routes);
   const upstreams = new Map<Host, UpstreamConfig>();
   for (const [text, upstream] of Object.entries(raw.upstreams)) {
     const built = buildUpstream(report, ['upstreams', text], text, upstream);
@@ -95,6 +104,7 @@ export function buildConfig(document: Document, raw: RawConfig): Config | readon
     environments,
     grants,
     credentials,
+    routes,
     upstreams,
     ...(raw.policies === undefined ? {} : { policyDirectory: raw.policies }),
     policies: [],
@@ -216,20 +226,8 @@ function buildCredential(
       'refer to the secret; never write it here',
     );
   }
-  for (const [i, method] of raw.methods.entries()) {
-    if (/^[A-Z]{1,20}$/.test(method)) continue;
-    const upper = method.toUpperCase();
-    report(
-      [...path, 'methods', i],
-      `\`${printable(method)}\` is not a method`,
-      /^[A-Z]{1,20}$/.test(upper) ? `did you mean \`${upper}\`?` : undefined,
-    );
-  }
-  for (const [i, pattern] of raw.paths.entries()) {
-    const why = pathPatternFault(pattern);
-    if (why !== undefined)
-      report([...path, 'paths', i], `\`${printable(pattern)}\` is refused: ${why}`);
-  }
+  checkMethods(report, [...path, 'methods'], raw.methods);
+  checkPaths(report, [...path, 'paths'], raw.paths);
   return {
     name,
     origin: document.origin(path),
@@ -381,31 +379,8 @@ function buildUpstream(
   return { host, address, port, scheme, ...(ca === undefined ? {} : { authorityFile: ca }) };
 }
 
-const HOST_PORT = /^(\[[^\]]+\]|[^:]+):(\d{1,5})$/;
-
-function isPort(port: number): boolean {
-  return port >= 1 && port <= 65_535;
-}
-
 function checkFilePath(report: Report, path: Path, text: string): void {
   if (text === '' || text.length > 4096 || text.includes('\0')) {
     report(path, `\`${printable(text.slice(0, 80))}\` is not the path of a file`);
-  }
-}
-
-/** `HOST`, on port 443, or `HOST:PORT`. */
-function hostPortAt(report: Report, path: Path, text: string): { host: Host; port: number } {
-  const [, named = text, port = '443'] = HOST_PORT.exec(text) ?? [];
-  if (!isPort(Number(port))) report(path, `\`${printable(text)}\` has a port outside 1 to 65535`);
-  return { host: hostAt(report, path, named) ?? ('' as Host), port: Number(port) };
-}
-
-function hostAt(report: Report, path: Path, text: string): Host | undefined {
-  try {
-    return parseHost(text);
-  } catch (error) {
-    const bare = URL.parse(text)?.hostname ?? '';
-    report(path, reasonOf(error), bare === '' ? undefined : `did you mean \`${bare}\`?`);
-    return undefined;
   }
 }

@@ -74,6 +74,29 @@ export interface CredentialConfig {
   readonly variable?: string;
 }
 
+/** What a policy sees of a member: an integer is a `long`. */
+export type FieldType = 'long' | 'string' | 'boolean';
+
+export interface FieldConfig {
+  readonly type: FieldType;
+  /** The keys that lead to it, from the top of the body. */
+  readonly at: readonly string[];
+}
+
+/** Calls of one kind to a service of one's own, named so that policies can speak of them. */
+export interface RouteConfig {
+  readonly name: string;
+  readonly host: Host;
+  readonly port: number;
+  /** Upper case. */
+  readonly methods: readonly string[];
+  readonly paths: readonly string[];
+  /** Members of the body, by the names that they have in policies. */
+  readonly fields: ReadonlyMap<string, FieldConfig>;
+  /** What a run is marked with that was permitted such a call. */
+  readonly taint?: string;
+}
+
 /** Where a name really goes, instead of what DNS says. */
 export interface UpstreamConfig {
   readonly host: Host;
@@ -99,6 +122,7 @@ export interface Config {
   readonly environments: ReadonlyMap<string, EnvironmentConfig>;
   readonly grants: readonly GrantConfig[];
   readonly credentials: readonly CredentialConfig[];
+  readonly routes: readonly RouteConfig[];
   readonly upstreams: ReadonlyMap<Host, UpstreamConfig>;
   /** Directory of the policy files, when the file names one. */
   readonly policyDirectory?: string;

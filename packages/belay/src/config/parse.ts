@@ -31,6 +31,7 @@ export function defaultConfig(file: string = CONFIG_FILE): Config {
     environments: new Map([['local', { sandboxRequired: false }]]),
     grants: [],
     credentials: [],
+    routes: [],
     upstreams: new Map(),
     policies: [],
     caps: {},

@@ -97,6 +97,41 @@ const credential = z.strictObject({
     .describe('the variable that holds the placeholder inside the sandbox'),
 });
 
+const FIELD = /^[A-Za-z_][A-Za-z0-9_]{0,62}$/;
+const fieldType = z.enum(['long', 'string', 'boolean']);
+
+const route = z.strictObject({
+  host: z.string().describe('the host of these calls, on port 443 or as HOST:PORT'),
+  methods: z.array(z.string()).min(1).max(16).describe('their methods'),
+  paths: z
+    .array(z.string())
+    .min(1)
+    .max(64)
+    .describe(
+      'path patterns: * within a segment, ** across; `context.template` is the first that fits',
+    ),
+  fields: z
+    .record(
+      z.string().regex(FIELD, 'is not the name of a field'),
+      z.union([
+        fieldType,
+        z.strictObject({
+          type: fieldType,
+          at: z
+            .array(z.string().max(128))
+            .min(1)
+            .max(8)
+            .describe('the keys that lead to it: ["order", "amount"]'),
+        }),
+      ]),
+    )
+    .default({})
+    .describe('members of the body, JSON or form, that policies see as `context.fields`'),
+  taint: name
+    .optional()
+    .describe('a run that was permitted such a call has this word in `context.taint` from then on'),
+});
+
 const upstream = z.strictObject({
   address: z.string().describe('where the host really is: ADDRESS:PORT'),
   scheme: z.enum(['http', 'https']).optional().describe('how the upstream is spoken to'),
@@ -131,6 +166,10 @@ export const configSchema = z.strictObject({
     .default({}),
   grants: z.array(grant).max(1024).default([]),
   credentials: z.record(name, credential).default({}),
+  routes: z
+    .record(name, route)
+    .default({})
+    .describe('calls to services of your own that policies name'),
   upstreams: z.record(z.string(), upstream).default({}),
   policies: z.string().optional().describe('directory of the *.cedar files; `policies` by default'),
   caps: caps.default({}).describe('caps over all runs; only in $BELAY_HOME/belay.jsonc'),
@@ -140,6 +179,7 @@ export const configSchema = z.strictObject({
 export type RawConfig = z.output<typeof configSchema>;
 export type RawGrant = z.output<typeof grant>;
 export type RawCredential = z.output<typeof credential>;
+export type RawRoute = z.output<typeof route>;
 export type RawUpstream = z.output<typeof upstream>;
 export type RawLimits = z.output<typeof limits>;
 export type RawCaps = z.output<typeof caps>;

@@ -22,6 +22,7 @@ export type DenyCode =
   | 'policy.forbid'
   | 'policy.error'
   | 'push.unreadable'
+  | 'body.unreadable'
   | 'approval.required'
   | 'shadow.write'
   | 'budget.calls'

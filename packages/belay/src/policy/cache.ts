@@ -1,5 +1,6 @@
 // Decisions, kept under a key that holds everything that they depend on, and bounded.
 
+import type { Fields } from './declared.ts';
 import type { Reads } from './reads.ts';
 import type { PolicyRequest, PushContext } from './request.ts';
 
@@ -15,6 +16,9 @@ const ATTRIBUTES: readonly (keyof PushContext)[] = [
   'kind',
   'shadow',
   'routes',
+  'template',
+  'fields',
+  'taint',
   'runCalls',
   'hostCalls',
   'repository',
@@ -35,9 +39,15 @@ export function decisionKey(request: PolicyRequest, reads: Reads): string {
     if (reads !== 'all' && !reads.has(attribute)) continue;
     const value = (context as Partial<PushContext>)[attribute];
     if (Array.isArray(value)) key += `${value.length}[${value.toSorted().map(part).join('')}`;
+    else if (typeof value === 'object') key += fieldsPart(value as Fields);
     else key += value === undefined ? '-' : part(String(value));
   }
   return key;
+}
+
+function fieldsPart(fields: Fields): string {
+  const entries = Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1));
+  return part(JSON.stringify(entries));
 }
 
 /** With its length in front, so that no two lists of parts read the same. */

@@ -24,6 +24,8 @@ const casesSchema = z
       method: z.string().default('GET'),
       url: z.string(),
       push: z.array(z.string()).max(32).optional(),
+      body: z.json().optional(),
+      taint: z.array(z.string()).max(32).optional(),
       expect: z.enum(['permit', 'deny', 'hold']),
     }),
   )

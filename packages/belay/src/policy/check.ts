@@ -7,6 +7,7 @@ import type { Engine } from './engine.ts';
 import { namesOf } from './for-run.ts';
 import { grantPolicies } from './grants.ts';
 import { readRules } from './rules.ts';
+import { cedarSchema, typesOf } from './schema.ts';
 
 /** Empty when all is right. A broken belay.jsonc is reported alone: names come from it. */
 export function checkPolicies(engine: Engine, bundle: ConfigBundle): readonly Problem[] {
@@ -16,5 +17,6 @@ export function checkPolicies(engine: Engine, bundle: ConfigBundle): readonly Pr
   }
   const config = parseBundle(bundle);
   const sources = [...config.policies, ...config.grants.flatMap(grantPolicies)];
-  return inOrder(readRules(engine, sources, namesOf(config)).problems);
+  const schema = cedarSchema(typesOf(config.routes));
+  return inOrder(readRules(engine, sources, schema, namesOf(config)).problems);
 }

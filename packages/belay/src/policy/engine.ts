@@ -11,7 +11,6 @@ import type {
   ValidationAnswer,
 } from '@cedar-policy/cedar-wasm/nodejs';
 import { BelayError } from '../core/errors.ts';
-import { CEDAR_SCHEMA } from './schema.ts';
 
 export interface CedarRequest {
   readonly principal: EntityUid;
@@ -30,7 +29,7 @@ export interface PreparedSet {
 
 export interface Engine {
   /** Parses and validates one text, strictly; policies are named policy0, policy1 ... */
-  validate(text: string): ValidationAnswer;
+  validate(text: string, schema: string): ValidationAnswer;
   /** The syntax tree of one policy. */
   tree(policy: string): PolicyJson;
   prepare(policies: Readonly<Record<string, string>>): PreparedSet;
@@ -50,21 +49,22 @@ export function loadEngine(): Promise<Engine> {
 type Cedar = typeof import('@cedar-policy/cedar-wasm/nodejs');
 
 function engineOf(cedar: Cedar): Engine {
-  // The schema never changes, so a text has one answer: run after run brings the same ones.
+  // A text has one answer under a schema: run after run brings the same ones.
   const validated = new Map<string, ValidationAnswer>();
   const free: string[] = [];
   let made = 0;
   return {
-    validate(text) {
-      const known = validated.get(text);
+    validate(text, schema) {
+      const asked = `${schema}\0${text}`;
+      const known = validated.get(asked);
       if (known !== undefined) return known;
       const answer = cedar.validate({
         validationSettings: { mode: 'strict' },
-        schema: CEDAR_SCHEMA,
+        schema,
         policies: { staticPolicies: text },
       });
       if (validated.size >= MOST_VALIDATED) validated.clear();
-      if (text.length <= LONGEST_VALIDATED) validated.set(text, answer);
+      if (text.length <= LONGEST_VALIDATED) validated.set(asked, answer);
       return answer;
     },
     tree(policy) {

@@ -5,6 +5,7 @@
 import { type ConfigBundle, parseBundle } from '../config/bundle.ts';
 import type { Config, GrantConfig } from '../config/config.ts';
 import { selectGrant } from '../config/select.ts';
+import { didYouMean } from '../config/suggest.ts';
 import type { CallKind, EffectClass } from '../core/call.ts';
 import { BelayError } from '../core/errors.ts';
 import { repositoryOf, serviceAsked } from '../core/push.ts';
@@ -16,6 +17,7 @@ import type { Engine } from './engine.ts';
 import { policyForRun } from './for-run.ts';
 import type { Policy } from './policy.ts';
 import { remedyFor } from './remedy.ts';
+import { NOTHING_BEFORE } from './request.ts';
 
 export interface ExplainEvent {
   readonly agent?: string | undefined;
@@ -25,6 +27,10 @@ export interface ExplainEvent {
   readonly allow?: readonly string[];
   /** Of a push: `CHANGE:REF` for each ref. */
   readonly push?: readonly string[] | undefined;
+  /** JSON; absent: no body. */
+  readonly body?: unknown;
+  /** What the run was tainted with before. */
+  readonly taint?: readonly string[] | undefined;
   /** Milliseconds since the epoch, to tell whether the grant expired. */
   readonly nowMs?: number;
 }
@@ -64,7 +70,16 @@ export function explainWith(policy: Policy, config: Config, event: ExplainEvent)
   const call = callOf(event);
   const classified = policy.classify(call);
   const shadow = grant?.mode === 'shadow';
-  const verdict = policy.decide(call, classified, { agent, environment, shadow });
+  const { taint = [] } = event;
+  const known = config.routes.flatMap((route) => route.taint ?? []);
+  const strange = taint.find((label) => !known.includes(label));
+  if (strange !== undefined) {
+    throw new BelayError('ERR_NOT_FOUND', `unknown taint \`${printable(strange)}\``, {
+      hint: didYouMean(strange, known) ?? 'declare it under `routes` in belay.jsonc',
+    });
+  }
+  const before = { ...NOTHING_BEFORE, taint };
+  const verdict = policy.decide(call, classified, { agent, environment, shadow }, before);
   const policies = policy.rules
     .filter(({ id }) => verdict.policies.includes(id))
     .map(({ id, effect, origin, text, approval }) => ({
@@ -101,7 +116,7 @@ function notesOnPush({ method, path, push }: CallFacts): readonly string[] {
   return ['a push is also judged by what it does to each of its refs: ask with `--push`'];
 }
 
-function callOf({ method, url: text, push }: ExplainEvent): CallFacts {
+function callOf({ method, url: text, push, body }: ExplainEvent): CallFacts {
   const url = URL.parse(text);
   const scheme = SCHEMES.find((one) => `${one}:` === url?.protocol);
   if (url === null || scheme === undefined) {
@@ -128,7 +143,12 @@ function callOf({ method, url: text, push }: ExplainEvent): CallFacts {
     target: { scheme, host: parseHost(url.hostname), port },
     path,
     query: url.search.slice(1),
-    body: { kind: tunnel ? 'streamed' : 'none' },
+    ...(body === undefined
+      ? { body: { kind: tunnel ? 'streamed' : 'none' } }
+      : {
+          headers: [['content-type', 'application/json']],
+          body: { kind: 'buffered', bytes: Buffer.from(JSON.stringify(body)) },
+        }),
     ...(push === undefined ? {} : { push: askedPush(path, push) }),
   };
 }

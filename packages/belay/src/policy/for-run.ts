@@ -9,6 +9,7 @@ import { BelayError } from '../core/errors.ts';
 import type { Engine } from './engine.ts';
 import { grantPolicies } from './grants.ts';
 import { createPolicy, type Policy } from './policy.ts';
+import { routeId } from './routes.ts';
 import type { KnownNames } from './rules.ts';
 
 /** Throws ERR_USAGE for an entry that is neither a host nor a preset, ERR_CONFIG for a policy. */
@@ -25,12 +26,23 @@ export function policyForRun(
     policies: [...config.policies, ...grantPolicies({ agent, environment, allow: entries })],
     presets: PRESETS,
     granted: entries.flatMap((entry) => (entry.kind === 'preset' ? [entry.text] : [])),
+    routes: config.routes,
     names: namesOf(config),
   });
 }
 
-export function namesOf({ agents, environments }: Config): KnownNames {
-  return { agents: [...agents.keys()], environments: [...environments.keys()] };
+export function namesOf({ agents, environments, routes }: Config): KnownNames {
+  const presets = PRESETS.flatMap((preset) => preset.routes.map((route) => route.paths));
+  const ids = PRESETS.flatMap(({ name, routes: all }) => all.map((_, i) => routeId(name, i)));
+  return {
+    agents: [...agents.keys()],
+    environments: [...environments.keys()],
+    words: {
+      routes: [...routes.map(({ name }) => name), ...ids],
+      template: ['', ...routes.flatMap(({ paths }) => paths), ...presets.flat()],
+      taint: routes.flatMap(({ taint }) => taint ?? []),
+    },
+  };
 }
 
 /** What the grant allows, and what was allowed for this run only. Throws ERR_USAGE. */

@@ -3,6 +3,7 @@
 // and kept for as long as this policy lives: a changed configuration is a new policy, so the epoch
 // of the decisions is the object itself. Whatever goes wrong in here is a denial.
 
+import type { RouteConfig } from '../config/config.ts';
 import type { Preset } from '../config/presets.ts';
 import { configError } from '../config/problem.ts';
 import { reasonOf } from '../core/errors.ts';
@@ -10,6 +11,7 @@ import type { Host } from '../core/target.ts';
 import type { Denial, Verdict } from '../core/verdict.ts';
 import { decisionKey, part, remembered } from './cache.ts';
 import { type CallFacts, type Classification, classify } from './classify.ts';
+import { declaredRoutes, readFields } from './declared.ts';
 import type { CedarRequest, Engine, PreparedSet } from './engine.ts';
 import { type Reads, unionOf } from './reads.ts';
 import {
@@ -24,8 +26,9 @@ import {
 } from './request.ts';
 import { routeTable } from './routes.ts';
 import { type KnownNames, type PolicySource, type Rule, readRules } from './rules.ts';
+import { cedarSchema, typesOf } from './schema.ts';
 import { ancestry, canMatch, scopeHosts } from './scope.ts';
-import { type Decision, unreadablePush, verdictOf } from './verdicts.ts';
+import { type Decision, unreadableBody, unreadablePush, verdictOf } from './verdicts.ts';
 
 export interface PolicyOptions {
   readonly engine: Engine;
@@ -34,6 +37,8 @@ export interface PolicyOptions {
   readonly presets: readonly Preset[];
   /** Names of the presets that the run was granted: their effects override the method's. */
   readonly granted: Iterable<string>;
+  /** Of the configuration. */
+  readonly routes?: readonly RouteConfig[];
   readonly names?: KnownNames;
 }
 
@@ -41,6 +46,8 @@ export interface Policy extends Disposable {
   readonly rules: readonly Rule[];
   classify(call: CallFacts): Classification;
   decide(call: CallFacts, classified: Classification, who: Who, before?: Before): Verdict;
+  /** What a call that is permitted taints its run with. */
+  taints(call: CallFacts): readonly string[];
   /** The decision behind a verdict, for those who explain it. */
   judge(request: PolicyRequest): Decision;
 }
@@ -57,10 +64,11 @@ const MOST_HOSTS = 1024;
 
 /** Throws ERR_CONFIG with file, line and hint when a policy is broken. */
 export function createPolicy(options: PolicyOptions): Policy {
-  const { engine, policies, names } = options;
-  const { rules, problems } = readRules(engine, policies, names);
+  const { engine, policies, names, routes = [] } = options;
+  const { rules, problems } = readRules(engine, policies, cedarSchema(typesOf(routes)), names);
   if (problems.length > 0) throw configError(problems);
-  const routes = routeTable(options.presets);
+  const presets = routeTable(options.presets);
+  const declared = declaredRoutes(routes);
   const granted = new Set(options.granted);
   const byId = new Map(rules.map((rule) => [rule.id, rule]));
   const slices = createSlices(engine, rules);
@@ -81,9 +89,15 @@ export function createPolicy(options: PolicyOptions): Policy {
   return {
     rules,
     judge,
-    classify: (call) => classify(call, routes, granted),
+    classify: (call) => classify(call, presets, granted),
+    taints: (call) => declared(call).flatMap(({ route: { taint } }) => taint ?? []),
     decide(call, classified, who, before) {
-      const request = requestOf(call, classified, who, routes, before);
+      const taken = declared(call);
+      const read = readFields(call, taken);
+      const fields = read.kind === 'fields' ? read.fields : {};
+      const routesOf = { presets: presets(call), declared: taken, fields };
+      const request = requestOf(call, classified, who, routesOf, before);
+      if (read.kind === 'unreadable') return unreadableBody(request, read.reason);
       const { queryKeys } = request.context;
       const decision =
         queryKeys.length > MOST_QUERY_KEYS
@@ -106,18 +120,25 @@ export function createPolicy(options: PolicyOptions): Policy {
   };
 }
 
-/** Binds a policy to one run, whose permitted calls it counts; fits the monitor's judge. */
+/** Binds a policy to one run, whose permitted calls and taint it keeps; fits the monitor's judge. */
 export function judgeFor(policy: Policy, who: Who): RunJudge {
   let runCalls = 0;
   const toHost = new Map<Host, number>();
+  const taint = new Set<string>();
   return {
     classify: policy.classify,
     decide(call, classified) {
       const { host } = call.target;
       const hostCalls = toHost.get(host) ?? 0;
-      const verdict = policy.decide(call, classified, who, { runCalls, hostCalls });
+      const verdict = policy.decide(call, classified, who, {
+        runCalls,
+        hostCalls,
+        taint: [...taint],
+      });
       if (verdict.kind !== 'permit') return verdict;
       runCalls += 1;
+      // Before the answer: what comes back may arrive at any time from now on.
+      for (const label of policy.taints(call)) taint.add(label);
       // A run that is permitted more hosts than that meets the others for the first time, again and again.
       if (hostCalls > 0 || toHost.size < MOST_HOSTS) toHost.set(host, hostCalls + 1);
       return verdict;

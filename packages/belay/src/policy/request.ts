@@ -1,13 +1,14 @@
-// A call as Cedar sees it: principal, action, resource and context. Nothing of a body or of a
-// query's values is in it.
+// A call as Cedar sees it: principal, action, resource and context. Nothing of a query's values is in
+// it, and of a body nothing but the fields that the configuration declares.
 
 import type { CedarValueJson, EntityUid } from '@cedar-policy/cedar-wasm/nodejs';
 import type { EffectClass } from '../core/call.ts';
 import { type PushAction, pushAction, type RefChange } from '../core/push.ts';
 import { type Host, isAddress, type Target, type Tunnel } from '../core/target.ts';
 import type { CallFacts, Classification } from './classify.ts';
+import type { DeclaredRoute, Fields } from './declared.ts';
 import type { CedarRequest } from './engine.ts';
-import type { RouteTable } from './routes.ts';
+import type { Route } from './routes.ts';
 
 export interface HttpContext {
   readonly method: string;
@@ -21,6 +22,9 @@ export interface HttpContext {
   readonly kind: string;
   readonly shadow: boolean;
   readonly routes: readonly string[];
+  readonly template: string;
+  readonly fields: Fields;
+  readonly taint: readonly string[];
   readonly runCalls: number;
   readonly hostCalls: number;
 }
@@ -51,21 +55,29 @@ export interface Who {
   readonly shadow: boolean;
 }
 
-/** What a run was permitted before a call. */
+/** What a run was permitted before a call, and tainted with. */
 export interface Before {
   readonly runCalls: number;
   /** To the host of the call. */
   readonly hostCalls: number;
+  readonly taint: readonly string[];
 }
 
-export const NOTHING_BEFORE: Before = { runCalls: 0, hostCalls: 0 };
+export const NOTHING_BEFORE: Before = { runCalls: 0, hostCalls: 0, taint: [] };
+
+/** Which routes a call takes, and what they show of its body. */
+export interface Taken {
+  readonly presets: readonly Route[];
+  readonly declared: readonly DeclaredRoute[];
+  readonly fields: Fields;
+}
 
 export function requestOf(
   call: CallFacts,
   { effect, kind }: Classification,
   who: Who,
-  routes: RouteTable,
-  { runCalls, hostCalls }: Before = NOTHING_BEFORE,
+  { presets, declared, fields }: Taken,
+  { runCalls, hostCalls, taint }: Before = NOTHING_BEFORE,
 ): PolicyRequest {
   const sizeBytes = sizeOf(call.body);
   return {
@@ -84,7 +96,10 @@ export function requestOf(
       contentType: typeOf(call),
       kind,
       shadow: who.shadow,
-      routes: routes(call).map(({ id }) => id),
+      routes: [...declared.map(({ route }) => route.name), ...presets.map(({ id }) => id)],
+      template: (declared[0] ?? presets[0])?.template ?? '',
+      fields,
+      taint,
       runCalls,
       hostCalls,
     },

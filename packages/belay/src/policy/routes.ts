@@ -1,8 +1,8 @@
 // Which preset routes a call matches. Cedar's `like` knows one wildcard that crosses slashes; a
 // route's `*` does not. So the exact match is made here, and a policy asks for its result:
-// `context.routes.contains("npm-read/0")`. A route is HTTPS on port 443.
+// `context.routes.contains("npm-read/0")`. A preset's route is HTTPS on port 443.
 
-import { anyPath, type Matcher } from '../config/glob.ts';
+import { type Matcher, pathMatcher } from '../config/glob.ts';
 import type { Preset, PresetRoute } from '../config/presets.ts';
 import type { Target } from '../core/target.ts';
 
@@ -12,6 +12,8 @@ export interface Route {
   readonly id: string;
   readonly preset: string;
   readonly route: PresetRoute;
+  /** The path pattern that fits. */
+  readonly template: string;
 }
 
 export interface RouteHead {
@@ -35,7 +37,11 @@ export function routeTable(presets: readonly Preset[]): RouteTable {
   for (const preset of presets) {
     for (const [index, route] of preset.routes.entries()) {
       const entry = { id: routeId(preset.name, index), preset: preset.name, route };
-      const compiled: Compiled = { entry, path: anyPath(route.paths) };
+      const byPath = route.paths.map((template) => ({
+        matches: pathMatcher(template),
+        found: { ...entry, template },
+      }));
+      const compiled: Compiled = { route, byPath };
       if (route.host.startsWith('*.')) below.push(compiled);
       else exact.set(route.host, [...(exact.get(route.host) ?? []), compiled]);
     }
@@ -44,23 +50,34 @@ export function routeTable(presets: readonly Preset[]): RouteTable {
     const { scheme, port, host } = head.target;
     if (scheme !== 'https' || port !== 443) return NONE;
     const here = exact.get(host);
-    const wild = below.filter(({ entry }) => host.endsWith(entry.route.host.slice(1)));
+    const wild = below.filter(({ route }) => host.endsWith(route.host.slice(1)));
     if (here === undefined && wild.length === 0) return NONE;
-    return [...(here ?? []), ...wild]
-      .filter((route) => matches(route, head))
-      .map(({ entry }) => entry);
+    return [...(here ?? []), ...wild].flatMap((route) => matchOf(route, head) ?? []);
   };
 }
 
-interface Compiled {
-  readonly entry: Route;
-  readonly path: Matcher;
+/** What is found where a path pattern matches. */
+export interface PathMatch<T> {
+  readonly matches: Matcher;
+  readonly found: T;
 }
 
-function matches({ entry, path }: Compiled, head: RouteHead): boolean {
-  const { methods, query } = entry.route;
-  if (!methods.includes(head.method) || !path(head.path)) return false;
-  return query === undefined || queryHas(head.query, query);
+export function firstMatch<T>(patterns: readonly PathMatch<T>[], path: string): T | undefined {
+  return patterns.find(({ matches }) => matches(path))?.found;
+}
+
+interface Compiled {
+  readonly route: PresetRoute;
+  readonly byPath: readonly PathMatch<Route>[];
+}
+
+function matchOf(
+  { route: { methods, query }, byPath }: Compiled,
+  head: RouteHead,
+): Route | undefined {
+  if (!methods.includes(head.method)) return undefined;
+  if (query !== undefined && !queryHas(head.query, query)) return undefined;
+  return firstMatch(byPath, head.path);
 }
 
 function queryHas(text: string, wanted: Readonly<Record<string, string>>): boolean {

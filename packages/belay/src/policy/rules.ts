@@ -1,6 +1,6 @@
 // Policy texts into rules: each policy with its name, its place, its syntax tree and what it reads.
-// Every text is validated strictly against the schema; names of agents, environments and hosts that
-// cannot occur are problems too, because a forbid with a typing error forbids nothing.
+// Every text is validated strictly against the schema; names of agents, environments, hosts, routes and
+// taints that cannot occur are problems too, because a forbid with a typing error forbids nothing.
 
 import type { PolicyJson } from '@cedar-policy/cedar-wasm/nodejs';
 import type { PolicyText } from '../config/config.ts';
@@ -34,6 +34,8 @@ export interface Rule {
 export interface KnownNames {
   readonly agents: Iterable<string>;
   readonly environments: Iterable<string>;
+  /** What the texts of these attributes can be. */
+  readonly words: Readonly<Record<'routes' | 'template' | 'taint', readonly string[]>>;
 }
 
 export interface Rules {
@@ -44,16 +46,17 @@ export interface Rules {
 export function readRules(
   engine: Engine,
   sources: readonly PolicySource[],
+  schema: string,
   names?: KnownNames,
 ): Rules {
   const rules: Rule[] = [];
   const problems: Problem[] = [];
   const taken = new Set<string>();
-  const generated = generatedFault(engine, sources);
+  const generated = generatedFault(engine, sources, schema);
   if (generated !== undefined) return { rules, problems: [generated] };
   for (const source of sources) {
     const { file, text } = source;
-    const faults = source.generated ? [] : faultsOf(engine.validate(text), file, text);
+    const faults = source.generated ? [] : faultsOf(engine.validate(text, schema), file, text);
     problems.push(...faults);
     if (faults.length > 0) continue;
     for (const { offset, text: policy } of splitPolicies(text)) {
@@ -88,12 +91,16 @@ export function readRules(
 }
 
 /** What we wrote ourselves is validated too, all at once: most of the cost is the schema. */
-function generatedFault(engine: Engine, sources: readonly PolicySource[]): Problem | undefined {
+function generatedFault(
+  engine: Engine,
+  sources: readonly PolicySource[],
+  schema: string,
+): Problem | undefined {
   const ours = sources.filter((source) => source.generated);
   const [first] = ours;
   if (first === undefined) return undefined;
   const text = ours.map((source) => source.text).join('\n');
-  const [fault] = faultsOf(engine.validate(text), first.file, text);
+  const [fault] = faultsOf(engine.validate(text, schema), first.file, text);
   return fault && { ...fault, line: 1, column: 1 };
 }
 
@@ -128,6 +135,13 @@ function checkNames(tree: PolicyJson, names: KnownNames, report: Report): void {
       report(written, `no call ever has the host \`${printable(id)}\``, hint);
     }
   }
+  for (const { attribute, word } of wordsIn(tree.conditions)) {
+    const known = names.words[attribute];
+    if (known.includes(word)) continue;
+    const what = attribute === 'routes' ? 'route' : attribute;
+    const hint = didYouMean(word, known) ?? 'declare it under `routes` in belay.jsonc';
+    report(JSON.stringify(word), `unknown ${what} \`${printable(word)}\``, hint);
+  }
 }
 
 function canonicalHost(text: string): string | undefined {
@@ -146,6 +160,42 @@ function* entitiesIn(value: unknown): Generator<{ type: string; id: string }> {
     return;
   }
   for (const inner of Object.values(value)) yield* entitiesIn(inner);
+}
+
+interface Word {
+  readonly attribute: keyof KnownNames['words'];
+  readonly word: string;
+}
+
+const COMPARES = new Set(['==', '!=', 'contains', 'containsAny', 'containsAll']);
+
+/** Texts that an attribute of the context is compared with, as far as the policy writes them out. */
+function* wordsIn(value: unknown): Generator<Word> {
+  if (typeof value !== 'object' || value === null) return;
+  for (const [form, inner] of Object.entries(value)) {
+    yield* wordsIn(inner);
+    if (!COMPARES.has(form)) continue;
+    const { left, right } = inner as { readonly left?: unknown; readonly right?: unknown };
+    const attribute = attributeOf(left) ?? attributeOf(right);
+    if (attribute === undefined) continue;
+    for (const word of textsIn([left, right])) yield { attribute, word };
+  }
+}
+
+function attributeOf(expression: unknown): Word['attribute'] | undefined {
+  const { left, attr } =
+    (expression as { '.'?: { left?: unknown; attr?: unknown } } | null)?.['.'] ?? {};
+  if ((left as { Var?: unknown } | undefined)?.Var !== 'context') return undefined;
+  return attr === 'routes' || attr === 'template' || attr === 'taint' ? attr : undefined;
+}
+
+/** Of values and sets of them. */
+function* textsIn(expressions: readonly unknown[]): Generator<string> {
+  for (const expression of expressions) {
+    const { Value: text, Set: members } = (expression ?? {}) as { Value?: unknown; Set?: unknown };
+    if (typeof text === 'string') yield text;
+    if (Array.isArray(members)) yield* textsIn(members);
+  }
 }
 
 function isUid(value: object): value is { type: string; id: string } {

@@ -2,7 +2,9 @@
 // `docs` of each attribute is what request.ts puts into it. An agent is in the environment of its
 // run; a host is in every domain above it, so `resource in Host::"example.com"` covers all of one.
 
-const HTTP = `
+import type { FieldType, RouteConfig } from '../config/config.ts';
+
+const http = (fields: string): string => `
   // "CONNECT" for a tunnel, with the path "/".
   method: String,
   // "http" or "https"; "tls" or "tcp" for a tunnel.
@@ -21,8 +23,14 @@ const HTTP = `
   // "http", "llm", "websocket" or "tunnel".
   kind: String,
   shadow: Bool,
-  // Preset routes that match exactly: "npm-read/0".
+  // Routes that match exactly: of belay.jsonc by their name, of presets as "npm-read/0".
   routes: Set<String>,
+  // The path pattern of the first of them: "/v1/charges/*/refunds"; "" when there is none.
+  template: String,
+  // What the routes of belay.jsonc show of the body; absent what the body does not have.
+  fields: {${fields}},
+  // What the run was tainted with before this call, by the routes of belay.jsonc.
+  taint: Set<String>,
   // What the run was permitted before this call, and of that to this host: 0 is the first time.
   runCalls: Long,
   hostCalls: Long,
@@ -40,13 +48,32 @@ const PUSH = `
   change: String,
 `;
 
-export const CEDAR_SCHEMA = `
+const CEDAR_TYPE: Readonly<Record<FieldType, string>> = {
+  long: 'Long',
+  string: 'String',
+  boolean: 'Bool',
+};
+
+/** The fields of all routes; one name has one type. */
+export function typesOf(routes: readonly RouteConfig[]): ReadonlyMap<string, FieldType> {
+  return new Map(
+    routes.flatMap(({ fields }) => [...fields].map(([name, { type }]) => [name, type])),
+  );
+}
+
+/** The schema for a configuration whose routes show these fields. */
+export function cedarSchema(fields: ReadonlyMap<string, FieldType>): string {
+  const shown = [...fields].map(([name, type]) => `"${name}"?: ${CEDAR_TYPE[type]}`).join(', ');
+  return schemaWith(http(shown));
+}
+
+const schemaWith = (context: string): string => `
 entity Environment;
 entity Agent in [Environment];
 entity Host in [Host] { name: String };
 
-type Http = {${HTTP}};
-type Push = {${HTTP}${PUSH}};
+type Http = {${context}};
+type Push = {${context}${PUSH}};
 
 action "http";
 action "http.read", "http.write", "http.irreversible" in ["http"] appliesTo {

@@ -55,6 +55,11 @@ export function unreadablePush(request: PolicyRequest, reason: string): Denial {
   return deny('push.unreadable', reason, 'gets no push that cannot be read', request, []);
 }
 
+/** Not by a policy: what the configuration says of the body is not so. */
+export function unreadableBody(request: PolicyRequest, reason: string): Denial {
+  return deny('body.unreadable', reason, 'gets no body that cannot be read', request, []);
+}
+
 /** What a push asked for, in the words of git. */
 const PUSHED: Readonly<Record<string, string>> = {
   unproven: 'a forced push to',

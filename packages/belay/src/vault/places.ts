@@ -1,9 +1,9 @@
 // Where in a call a credential stands: how its value is put in there, and where the placeholders of a
 // call are. What is not exactly in its place is somewhere else.
 
+import { bodyValue } from '../config/body.ts';
 import type { CredentialPlace } from '../config/config.ts';
 import type { Call, CallBody } from '../core/call.ts';
-import { bodyValue } from './body.ts';
 
 /** As control/placeholders.ts makes them. */
 export const PLACEHOLDER = /blp-[A-Za-z0-9._-]{1,63}-[0-9a-f]{32}/g;

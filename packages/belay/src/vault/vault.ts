@@ -5,9 +5,9 @@
 // A placeholder at another host or in another place is an attempt to take a credential where it does
 // not belong.
 
+import { bodyValue } from '../config/body.ts';
 import type { Call, CallBody, CallKind, Headers, Response } from '../core/call.ts';
 import { hostPort, printable } from '../core/target.ts';
-import { bodyValue } from './body.ts';
 import type { CredentialSpec } from './credential.ts';
 import { decoded, decoderOf } from './decode.ts';
 import { createCapture, OF_THE_BYTES, type Screened, type Withheld } from './minted.ts';

@@ -3,11 +3,12 @@
 
 import { isAuthorized } from '@cedar-policy/cedar-wasm/nodejs';
 import fc from 'fast-check';
+import type { RouteConfig } from '../../src/config/config.ts';
 import { parseHost } from '../../src/core/target.ts';
 import { loadEngine } from '../../src/policy/engine.ts';
 import { createPolicy, type Policy } from '../../src/policy/policy.ts';
 import { cedarRequest, type HttpContext, type PolicyRequest } from '../../src/policy/request.ts';
-import { CEDAR_SCHEMA } from '../../src/policy/schema.ts';
+import { cedarSchema, typesOf } from '../../src/policy/schema.ts';
 import type { Decision } from '../../src/policy/verdicts.ts';
 
 export const covers = ['packages/belay/src/policy', 'packages/belay/src/core'];
@@ -24,6 +25,21 @@ export interface CacheFigures {
 
 const engine = await loadEngine();
 
+const ROUTES: readonly RouteConfig[] = [
+  {
+    name: 'refund',
+    host: parseHost('x.example'),
+    port: 443,
+    methods: ['POST'],
+    paths: ['/v1/*'],
+    fields: new Map([
+      ['amount', { type: 'long', at: ['amount'] }],
+      ['to', { type: 'string', at: ['to'] }],
+      ['now', { type: 'boolean', at: ['now'] }],
+    ]),
+  },
+];
+
 /** Each reads something else; scopes of every form; one fails at times. */
 const POLICIES = [
   'permit (principal == Agent::"a", action == Action::"http.read", resource == Host::"x.example");',
@@ -37,6 +53,10 @@ const POLICIES = [
   'forbid (principal == Agent::"b", action, resource) when { context.port * 9223372036854775 > 9223372036854775 && context.path == "/v1/x" };',
   'forbid (principal, action, resource) when { context.contentType == "text/html" && context.method == "POST" };',
   'permit (principal, action == Action::"http.write", resource) when { context.hostCalls == 0 || context.runCalls < 5 };',
+  'permit (principal == Agent::"b", action, resource) when { context.fields has amount && context.fields.amount <= 50 };',
+  'forbid (principal == Agent::"c", action, resource) when { context.fields has now && context.fields.now && context.fields has to && context.fields.to == "t" };',
+  'forbid (principal in Environment::"prod", action == Action::"http.write", resource == Host::"x.example") when { context.taint.contains("web") };',
+  'permit (principal == Agent::"a", action, resource == Host::"x.example") when { context.template == "/v1/*" };',
   'forbid (principal, action, resource is Host in Host::"z.example") when { if context.shadow then context.method != "GET" else false };',
 ].map((text, i) => `@id("p${i}") ${text}`);
 
@@ -57,6 +77,16 @@ const context: fc.Arbitrary<HttpContext> = fc
     kind: fc.constantFrom('http', 'llm'),
     shadow: fc.boolean(),
     routes: fc.uniqueArray(fc.constantFrom('r/1', 'r/2')),
+    template: fc.constantFrom('', '/v1/*', '/v2/*'),
+    fields: fc.constantFrom(
+      {},
+      ...[{ amount: 50 }, { amount: 51 }, { amount: 50, now: true }, { to: 't', now: true }],
+      ...[
+        { now: true, to: 't' },
+        { to: '","now', amount: 50 },
+      ],
+    ),
+    taint: fc.constantFrom([], [], [], ['web']),
     runCalls: fc.constantFrom(0, 4, 5, 1_000),
     hostCalls: fc.constantFrom(0, 1, 4),
   })
@@ -77,11 +107,13 @@ const ALL = Object.fromEntries(
   [...POLICIES, WHOLE].map((text) => [/@id\("(.*?)"\)/.exec(text)?.[1] ?? '', text]),
 );
 
+const SCHEMA = cedarSchema(typesOf(ROUTES));
+
 /** Cedar itself: every policy, no slice, no cache, the request checked against the schema. */
 export function oracle(asked: PolicyRequest): Decision {
   const answer = isAuthorized({
     ...cedarRequest(asked),
-    schema: CEDAR_SCHEMA,
+    schema: SCHEMA,
     validateRequest: true,
     policies: { staticPolicies: ALL },
   });
@@ -114,6 +146,7 @@ const policyOfAll = (): Policy =>
     policies: [{ file: 'all.cedar', text: [...POLICIES, WHOLE].join('\n') }],
     presets: [],
     granted: [],
+    routes: ROUTES,
   });
 
 export function sampleRequests(count: number, seed: number): readonly PolicyRequest[] {

@@ -35,6 +35,9 @@ const ATTRIBUTES = [
   'kind',
   'shadow',
   'routes',
+  'template',
+  'fields',
+  'taint',
   'runCalls',
   'hostCalls',
 ];

@@ -53,6 +53,35 @@ const ROWS: readonly Row[] = [
     at: '1:45',
     says: /types/,
   },
+  {
+    text: 'forbid (principal, action, resource)\n  when { context.fields.amuont == 1 };',
+    at: '2:10',
+    says: /`fields.amuont`/,
+  },
+  {
+    text: 'forbid (principal, action, resource) when { context.fields.amount > 5 };',
+    at: '1:45',
+    says: /optional attribute `fields.amount`/,
+    hint: /has amount/,
+  },
+  {
+    text: 'forbid (principal, action, resource) when { context.routes.contains("refnud") };',
+    at: '1:69',
+    says: /unknown route `refnud`/,
+    hint: /`refund`/,
+  },
+  {
+    text: 'forbid (principal, action, resource) when { context.taint.containsAny(["mail", "meil"]) };',
+    at: '1:80',
+    says: /unknown taint `meil`/,
+    hint: /`mail`/,
+  },
+  {
+    text: 'forbid (principal, action, resource) unless { "/v1/refund" != context.template };',
+    at: '1:47',
+    says: /unknown template `\/v1\/refund`/,
+    hint: /`\/v1\/refunds`/,
+  },
   { text: 'permit (principal, action, resource)', at: '1:37', says: /unexpected end/, hint: /;/ },
   {
     text: '\npermit (principal == ?principal, action, resource);',

@@ -34,7 +34,12 @@ export const CONFIG = `{
   "grants": [
     { "agent": "claude", "environment": "dev",
       "allow": ["npm-read", "example.com:8443"] }
-  ]
+  ],
+  "routes": {
+    "refund": { "host": "pay.example", "methods": ["POST"], "paths": ["/v1/refunds", "/v1/charges/*/refunds"],
+      "fields": { "amount": "long", "to": { "type": "string", "at": ["order", "to"] } } },
+    "inbox": { "host": "mail.example", "methods": ["GET"], "paths": ["/**"], "taint": "mail" }
+  }
 }`;
 
 export function bundleOf(text: string | null, ...policies: readonly PolicyText[]): ConfigBundle {

@@ -1,10 +1,10 @@
-// The body of a call as one value, for a credential that is bound to what is asked with it. What two
-// readers could take for two values is none: a key that comes twice (some readers do not tell cases
-// apart), text that is not UTF-8, a coding on top, a type that is not said. What is checked is what is
-// sent, byte for byte.
+// The body of a call as one value, for what is decided by it: the schema of a credential, the fields of
+// a policy. What two readers could take for two values is none: a key that comes twice (some readers do
+// not tell cases apart), text that is not UTF-8, a coding on top, a type that is not said. What is
+// checked is what is sent, byte for byte.
 
 import { visit } from 'jsonc-parser';
-import type { Call } from '../core/call.ts';
+import type { CallBody, Headers } from '../core/call.ts';
 
 export type BodyValue =
   | { readonly kind: 'value'; readonly value: unknown; readonly written: 'json' | 'form' }
@@ -14,11 +14,16 @@ const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 /** What every reader takes for the same number. */
 const PLAIN_INTEGER = /^(?:0|-?[1-9]\d{0,14})$/;
 
+export interface WithBody {
+  readonly headers?: Headers;
+  readonly body: { readonly kind: CallBody['kind']; readonly bytes?: Uint8Array };
+}
+
 /** JSON, or a form, whose fields are strings and plain integers. */
-export function bodyValue({ headers, body }: Call): BodyValue {
+export function bodyValue({ headers = [], body }: WithBody): BodyValue {
   const field = (wanted: string) => headers.find(([name]) => name === wanted)?.[1];
   if (body.kind === 'streamed') return unread('it is over 1 MiB');
-  if (body.kind === 'none') return unread('there is none');
+  if (body.bytes === undefined) return unread('there is none');
   if (field('content-encoding') !== undefined) return unread('it is encoded');
   let text: string;
   try {
