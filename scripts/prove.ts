@@ -11,6 +11,7 @@ import { existsSync, globSync, mkdirSync, readFileSync, writeFileSync } from 'no
 import { cpus, release, totalmem } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { isDeepStrictEqual } from 'node:util';
 
 interface Proof {
   readonly covers: readonly string[];
@@ -57,16 +58,21 @@ async function proveNow(name: string, seed: number): Promise<void> {
   if (path === undefined) throw new Error(`no program \`${name}\` in ${PROGRAMS.join(' or ')}`);
   const { covers, prove } = (await import(pathToFileURL(path).href)) as Partial<Proof>;
   if (covers === undefined || prove === undefined) throw new Error(`\`${name}\` is no proof`);
+  build();
+  const before = treeOf(covers);
   const startedMs = performance.now();
   const figures = await prove({ scale: 1, seed });
-  const commit = git('rev-parse', 'HEAD');
+  const seconds = Math.round((performance.now() - startedMs) / 1000);
+  if (!isDeepStrictEqual(treeOf(covers), before)) {
+    throw new Error('the tree has changed meanwhile: of which state the figures are is not known');
+  }
   const evidence = {
     name,
-    commit,
-    clean: commit !== '' && git('status', '--porcelain') === '',
+    commit: before.commit,
+    clean: before.clean,
     date: new Date().toISOString(),
     seed,
-    seconds: Math.round((performance.now() - startedMs) / 1000),
+    seconds,
     machine: {
       cpu: cpus()[0]?.model,
       cores: cpus().length,
@@ -75,7 +81,7 @@ async function proveNow(name: string, seed: number): Promise<void> {
       node: process.version,
     },
     figures,
-    covers: Object.fromEntries(covers.map((folder) => [folder, digestOf(folder)])),
+    covers: before.covers,
   };
   const into = join(EVIDENCE, `${name}.json`);
   mkdirSync(dirname(into), { recursive: true });
@@ -85,8 +91,34 @@ async function proveNow(name: string, seed: number): Promise<void> {
   );
 }
 
+/** What is measured is packed from these sources, and never an installation that someone names. */
+function build(): void {
+  delete process.env.BELAY_INSTALLED;
+  const { status } = spawnSync('npm', ['run', '--silent', 'build'], {
+    cwd: ROOT,
+    stdio: 'inherit',
+  });
+  if (status !== 0) throw new Error('`npm run build` failed');
+}
+
+interface Tree {
+  readonly commit: string;
+  readonly clean: boolean;
+  readonly covers: Readonly<Record<string, string>>;
+}
+
+function treeOf(folders: readonly string[]): Tree {
+  return {
+    commit: git('rev-parse', 'HEAD'),
+    clean: git('status', '--porcelain') === '',
+    covers: Object.fromEntries(folders.map((folder) => [folder, digestOf(folder)])),
+  };
+}
+
 function git(...args: readonly string[]): string {
-  return spawnSync('git', args, { cwd: ROOT, encoding: 'utf8' }).stdout?.trim() ?? '';
+  const { status, stdout } = spawnSync('git', args, { cwd: ROOT, encoding: 'utf8' });
+  if (status !== 0) throw new Error(`\`git ${args.join(' ')}\` failed`);
+  return stdout.trim();
 }
 
 const [name, seed = '1'] = process.argv.slice(2);

@@ -524,6 +524,9 @@ export const requirements = {
     behaviour: 'a kill reaches what left its session and its parent',
   },
   'kill.launcher-sigkill': { behaviour: 'nothing of a run outlives its launcher' },
+  'fuzz.kept': {
+    behaviour: 'what a fuzzer finds, or what throws, is kept in its corpus and told with its seed',
+  },
   'fuzz.dns': { behaviour: 'no packet has two readings at the DNS of a bridge, and none ends it' },
   'fuzz.hello': { behaviour: 'no hello of TLS names one host to us and another to OpenSSL' },
   'fuzz.http': {

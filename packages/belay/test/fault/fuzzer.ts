@@ -70,7 +70,7 @@ export async function fuzz(
       const draw = chance(seed, n * judges.length + number);
       const input =
         pool[n] !== undefined && n < corpus.length ? pool[n] : vary(pool, vocabulary, draw);
-      const judged = await judge(input as Buffer, draw);
+      const judged = await judgedBy(judge, input as Buffer, draw);
       cases += 1;
       if ('problem' in judged) {
         throw found(input as Buffer, `lane ${number}, case ${n}`, judged.problem);
@@ -93,6 +93,15 @@ export async function fuzz(
     seconds: Math.round((performance.now() - startMs) / 1000),
     sorts: Object.fromEntries([...sorts].sort(([, a], [, b]) => b - a).slice(0, 40)),
   };
+}
+
+/** That something threw is a problem of its input like any other. */
+async function judgedBy(judge: Judge, input: Buffer, draw: Chance): Promise<Judged> {
+  try {
+    return await judge(input, draw);
+  } catch (error) {
+    return { problem: `threw ${error}` };
+  }
 }
 
 /** One of the inputs, changed in one to six places. */

@@ -162,8 +162,8 @@ export async function prove(size: {
   using policy = policyOfAll();
   const at = firstDifference(requests, policy.judge);
   if (at >= 0) throw new Error(`decided otherwise than by Cedar: ${JSON.stringify(requests[at])}`);
-  // Asked again, everything is answered from the cache, and still equal.
-  const again = firstDifference(requests.slice(0, 300), policy.judge);
+  // Asked again, the last ones are answered from the cache, and still equal.
+  const again = firstDifference(requests.slice(-300), policy.judge);
   if (again >= 0) throw new Error(`remembered wrongly: ${JSON.stringify(requests[again])}`);
   const said = requests.map(policy.judge);
   return {
