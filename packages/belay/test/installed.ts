@@ -71,9 +71,15 @@ export function otherUidProblem(): string | undefined {
   return undefined;
 }
 
-export async function openSession(options: { readonly uid?: number } = {}): Promise<Session> {
+export interface SessionOptions {
+  readonly uid?: number;
+  /** What stands before each command: the way into namespaces of the test's own, and to a folder. */
+  readonly within?: (cwd: string) => readonly string[];
+}
+
+export async function openSession(options: SessionOptions = {}): Promise<Session> {
   const launcher = await installed();
-  const { uid } = options;
+  const { uid, within = () => [] } = options;
   const base = mkdtempSync(join(tmpdir(), 'belay-'));
   const home = join(base, 'state');
   const workdir = join(base, 'work');
@@ -96,9 +102,10 @@ export async function openSession(options: { readonly uid?: number } = {}): Prom
       uid === undefined
         ? []
         : ['setpriv', '--reuid', `${uid}`, '--regid', `${uid}`, '--clear-groups', '--'];
-    const [file, ...args] = [...become, ...command];
+    const cwd = invocation.cwd ?? workdir;
+    const [file, ...args] = [...become, ...within(cwd), ...command];
     const child = spawn(file as string, args, {
-      cwd: invocation.cwd ?? workdir,
+      cwd,
       env: { ...env, ...invocation.env },
       stdio: 'pipe',
     });

@@ -8,7 +8,13 @@ import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DenialEntry, Entry } from '../../src/core/entry.ts';
-import { type Finished, type Invocation, openSession, type Session } from '../installed.ts';
+import {
+  type Finished,
+  type Invocation,
+  openSession,
+  type Session,
+  type SessionOptions,
+} from '../installed.ts';
 import type { Upstream } from './upstreams.ts';
 
 export const NODE = process.execPath;
@@ -106,7 +112,7 @@ export interface Started {
 
 export async function openPlace(
   parts: ConfigParts = {},
-  options: { readonly uid?: number } = {},
+  options: SessionOptions = {},
 ): Promise<Place> {
   const session = await openSession(options);
   const { workdir } = session;
