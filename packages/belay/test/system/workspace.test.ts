@@ -211,6 +211,18 @@ verifies(
   { timeoutMs: 60_000 },
 );
 
+/** Arguments: a file to wait for, a folder, and for how many milliseconds a link takes its place. */
+const SWAP_ONCE = `
+my ($sign, $folder, $ms) = @ARGV;
+my $until = time + 20;
+until (-e $sign) { die "no $sign" if time > $until; select undef, undef, undef, 0.001 }
+rename $folder, '.aside' or die "$folder: $!";
+symlink '.git/hooks', $folder or die "$folder: $!";
+select undef, undef, undef, $ms / 1000;
+unlink $folder and rename '.aside', $folder or die "$folder: $!"`;
+const WRITE_LONG =
+  'for i in $(seq 40); do echo evil > .claude/evil.json; sleep 0.01; done 2> /dev/null; true';
+
 verifies(
   'fsw.symlink-swap-race',
   'a protected name that is swapped for a link while sandboxes are built leads nowhere else',
@@ -225,8 +237,17 @@ verifies(
     own(place.workdir);
     own(folder.path);
     // Outside, as the agent's uid: more than an agent can do, whose own view has the name pinned.
-    // One target is nowhere inside; the other is there, and closed. Now and then it rests, so that
-    // some runs start while nothing moves.
+    // First once a run, for a while, from the moment at which the names have been judged: the
+    // placeholders tell of it.
+    for (const ms of [60, 200, 500]) {
+      const at = ['.gitlab-ci.yml', '.claude', `${ms}`];
+      const swapped = place.outside(['perl', '-e', SWAP_ONCE, ...at]);
+      const run = await place.run([], ['sh', '-c', WRITE_LONG]);
+      if (run.status !== 0) expect(run.stderr).toContain('belay: error');
+      expect(await swapped, 'the swap took place').toMatchObject({ status: 0 });
+    }
+    // Then all the time. One target is nowhere inside; the other is there, and closed. Now and then
+    // it rests, so that some runs start while nothing moves.
     const swap = [
       `while :; do for to in $(yes ${target} .git/hooks | head -20); do mv .claude .aside;`,
       'ln -s $to .claude; rm -f .claude; mv .aside .claude; sleep 0.002; done;',
@@ -258,7 +279,7 @@ verifies(
     expect(outside.status, outside.stderr).toBe(0);
     expect(readdirSync(target)).toEqual(['evil.json']);
   },
-  { timeoutMs: 90_000 },
+  { timeoutMs: 120_000 },
 );
 
 verifies(

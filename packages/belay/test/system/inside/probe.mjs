@@ -314,7 +314,10 @@ function udp(host, port) {
     const timer = setTimeout(() => done('silence'), 1_000);
     socket.on('error', (error) => done(error.code ?? error.message));
     socket.on('message', (bytes) => done(`answer: ${bytes.toString('latin1').slice(0, 100)}`));
-    socket.connect(port, host, () => socket.send('hello'));
+    socket.connect(port, host, (error) => {
+      if (error) done(error.code ?? error.message);
+      else socket.send('hello');
+    });
   });
 }
 
