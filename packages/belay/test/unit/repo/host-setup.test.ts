@@ -175,7 +175,8 @@ verifies(
     if (PARSER === undefined) return;
     const { stdout } = spawnSync(PARSER, ['--version'], { encoding: 'utf8' });
     const [, major = '0'] = /(\d+)\.\d+/.exec(stdout) ?? [];
-    // The rule that it is about is younger than AppArmor 4; the rest has to parse everywhere.
+    // Older ones do not know the rule that it is about (test/agents/apparmor.test.ts has one that does);
+    // the rest has to parse everywhere.
     const text =
       Number(major) >= 4 ? profile : profile.replace('  userns,\n', '').replace(/^abi.*\n/, '');
     const checked = spawnSync(PARSER, ['-Q', '-K'], { input: text, encoding: 'utf8' });
