@@ -173,17 +173,25 @@ function commitOf(
   return from === undefined ? undefined : applyDelta(from, content, MOST_DELTA_BYTES);
 }
 
-/** The lines `parent ID` behind the line `tree ID`; git reads them at this place and no other. */
+/**
+ * The lines `parent ID` behind the line `tree ID`; git reads them at this place and no other, and has no
+ * commit at all where one of these lines is broken.
+ */
 function parentsOf(commit: Buffer, hash: 'sha1' | 'sha256'): readonly string[] {
   const digits = hash === 'sha1' ? 40 : 64;
   const found: string[] = [];
   let at = 'tree \n'.length + digits;
-  if (commit.toString('latin1', 0, 5) !== 'tree ') return found;
+  if (idIn(commit.toString('latin1', 0, at), 'tree')?.length !== digits) return [];
   for (;;) {
     const line = commit.toString('latin1', at, at + 'parent \n'.length + digits);
-    const [, id] = /^parent ([0-9a-f]+)\n$/.exec(line) ?? [];
-    if (id?.length !== digits) return found;
+    const id = idIn(line, 'parent');
+    if (id?.length !== digits) return line.startsWith('parent ') ? [] : found;
     found.push(id);
     at += line.length;
   }
+}
+
+function idIn(line: string, name: 'tree' | 'parent'): string | undefined {
+  const [, word, id] = /^(tree|parent) ([0-9a-f]+)\n$/.exec(line) ?? [];
+  return word === name ? id : undefined;
 }

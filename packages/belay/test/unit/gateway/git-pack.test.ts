@@ -151,6 +151,9 @@ verifies(
       `${TREE}parent  ${OLD}\n${WHO}\nm\n`,
       `${TREE}parent ${OLD.toUpperCase()}\n${WHO}\nm\n`,
       `x${TREE}parent ${OLD}\n${WHO}\nm\n`,
+      `tree ${'z'.repeat(40)}\nparent ${OLD}\n${WHO}\nm\n`,
+      `tree ${'b'.repeat(40)} parent ${OLD}\n${WHO}\nm\n`,
+      `${TREE}parent ${OLD}\nparent ${'z'.repeat(40)}\n${WHO}\nm\n`,
     ];
     for (const lie of lies) expect(await shows(Buffer.from(lie)), lie).toBe(false);
     expect(await shows(honest, 3)).toBe(false);
