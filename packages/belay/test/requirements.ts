@@ -528,6 +528,7 @@ export const requirements = {
     behaviour: 'what a fuzzer finds, or what throws, is kept in its corpus and told with its seed',
   },
   'fuzz.dns': { behaviour: 'no packet has two readings at the DNS of a bridge, and none ends it' },
+  'fuzz.git': { behaviour: 'no body is one push to the gateway and another to git' },
   'fuzz.hello': { behaviour: 'no hello of TLS names one host to us and another to OpenSSL' },
   'fuzz.http': {
     behaviour: 'no bytes of an agent are one request to the gateway and another to its upstream',

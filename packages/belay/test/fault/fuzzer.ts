@@ -21,6 +21,8 @@ export interface Subject {
   readonly made?: readonly Buffer[];
   /** What may be put in anywhere. */
   readonly words: readonly (string | Buffer)[];
+  /** Makes another input of one, where changed bytes alone lead nowhere; undefined: they will do. */
+  readonly remake?: (input: Buffer, draw: Chance) => Buffer | undefined;
   /** One for each lane; lanes run side by side. */
   readonly judges: readonly Judge[];
 }
@@ -41,7 +43,7 @@ const CORPUS = join(import.meta.dirname, 'corpus');
 
 /** Throws with the first problem. */
 export async function fuzz(
-  { name, made = [], words, judges }: Subject,
+  { name, made = [], words, remake, judges }: Subject,
   { seconds, seed }: { readonly seconds: number; readonly seed: number },
 ): Promise<FuzzFigures> {
   const folder = join(CORPUS, name);
@@ -69,7 +71,12 @@ export async function fuzz(
     for (let n = 0; !over; n++) {
       const draw = chance(seed, n * judges.length + number);
       const input =
-        pool[n] !== undefined && n < corpus.length ? pool[n] : vary(pool, vocabulary, draw);
+        n < corpus.length
+          ? pool[n]
+          : (remake?.(draw.of(pool), draw) ?? vary(pool, vocabulary, draw)).subarray(
+              0,
+              MOST_INPUT_BYTES,
+            );
       const judged = await judgedBy(judge, input as Buffer, draw);
       cases += 1;
       if ('problem' in judged) {
@@ -105,11 +112,11 @@ async function judgedBy(judge: Judge, input: Buffer, draw: Chance): Promise<Judg
 }
 
 /** One of the inputs, changed in one to six places. */
-function vary(pool: readonly Buffer[], words: readonly Buffer[], draw: Chance): Buffer {
+export function vary(pool: readonly Buffer[], words: readonly Buffer[], draw: Chance): Buffer {
   let bytes: Buffer = Buffer.from(draw.of(pool));
   for (let left = 1 + draw.below(draw.of([1, 3, 6])); left > 0; left--)
     bytes = change(bytes, pool, words, draw);
-  return bytes.subarray(0, MOST_INPUT_BYTES);
+  return bytes;
 }
 
 function change(
