@@ -8,6 +8,7 @@ import type { NetDenial } from '../core/entry.ts';
 import { BelayError } from '../core/errors.ts';
 import type { RunId } from '../core/ids.ts';
 import type { Target, Tunnel } from '../core/target.ts';
+import { createProofLine, type ProofLine } from './git/proofs.ts';
 import { createRetries, type Retries } from './http/retries.ts';
 
 /** Something refused below a Call; it has to reach the ledger all the same. */
@@ -25,8 +26,8 @@ export interface Attachment {
   readonly retries: Retries;
   /** Request bodies that are in memory; see http/body.ts. */
   bufferedBytes: number;
-  /** The last push that is being read: they take their turns, because each takes memory. */
-  pushRead: Promise<unknown>;
+  /** The pushes that are being read. */
+  readonly proofs: ProofLine;
   /** Which connections are passed on as they are, by `host:port`. */
   readonly tunnels: ReadonlyMap<string, Tunnel>;
 }
@@ -43,7 +44,7 @@ export function createAttachment(
     cut: new WeakSet(),
     retries: createRetries(),
     bufferedBytes: 0,
-    pushRead: Promise.resolve(),
+    proofs: createProofLine(),
   };
 }
 

@@ -4,7 +4,6 @@
 // over, and then there is no proof. Time and memory are bounded, and a turn is given back in between.
 
 import { createHash } from 'node:crypto';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { inflateSync } from 'node:zlib';
 import { applyDelta } from './delta.ts';
 
@@ -15,7 +14,7 @@ const MOST_PARENTS = 20_000;
 const BYTES_A_TURN = 1 << 20;
 const OBJECT_COST_BYTES = 16 << 10;
 /** Of one object, and of all of them together, inflated. */
-const MOST_OBJECT_BYTES = 1 << 20;
+const MOST_OBJECT_BYTES = 128 << 10;
 const MOST_BYTES = 16 << 20;
 /** Of a commit that is made of a delta. */
 const MOST_DELTA_BYTES = 64 << 10;
@@ -30,17 +29,23 @@ const COMMIT = 1;
 const OFS_DELTA = 6;
 const REF_DELTA = 7;
 
+export interface Reading {
+  readonly hash: 'sha1' | 'sha256';
+  /** Resolves in a turn of the loop that this pack may go on in; rejects to end its reading. */
+  readonly pause: () => Promise<void>;
+}
+
 /** For each link, whether the commits in `pack` show it. `pack` may end anywhere. */
 export async function follows(
   pack: Buffer,
   links: readonly Link[],
-  hash: 'sha1' | 'sha256',
+  { hash, pause }: Reading,
 ): Promise<readonly boolean[]> {
   const parents = new Map<string, readonly string[]>();
   const shown = async (): Promise<readonly boolean[]> => {
     const found: boolean[] = [];
     for (const link of links) {
-      await nextTurn();
+      await pause();
       found.push(reaches(parents, link));
     }
     return found;
@@ -49,12 +54,12 @@ export async function follows(
   const byId = new Map<string, Buffer>();
   let at = HEADER_BYTES;
   let left = MOST_BYTES;
-  let spent = 0;
+  let spent = BYTES_A_TURN;
   let known = 0;
   let behindCommits = false;
   for (let n = 0; n < MOST_OBJECTS && left > 0; n++) {
-    if (spent > BYTES_A_TURN) {
-      await nextTurn();
+    if (spent >= BYTES_A_TURN) {
+      await pause();
       spent = 0;
     }
     const object = objectAt(pack, at, hash, Math.min(left, MOST_OBJECT_BYTES));

@@ -24,11 +24,24 @@ export function isPush({ method, path, headers, bodyBytes }: AskedHead): boolean
   return headers.some(([name, value]) => name === 'content-type' && /git-receive/i.test(value));
 }
 
-/** `first`: what was read of the body, from its start; `whole`: all of it. */
+/** What was read of the body, from its start: nothing of one that we had no memory for. */
+export type FirstBytes =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'unread' }
+  | { readonly kind: 'read'; readonly bytes: Buffer; readonly whole: boolean };
+
+type Pause = () => Promise<void>;
+
+/** Lets a proof be looked for; undefined when too many others are. */
+export type Prove = (
+  follow: (pause: Pause) => Promise<readonly boolean[]>,
+) => Promise<readonly boolean[] | undefined>;
+
+/** Rejects as `prove` does. */
 export async function readPush(
   head: AskedHead,
-  first: Buffer | undefined,
-  whole: boolean,
+  first: FirstBytes,
+  prove: Prove,
 ): Promise<Push | UnreadablePush> {
   const repository = repositoryOf(head.path);
   if (repository === undefined) return unreadable('its path is not that of a repository');
@@ -39,22 +52,29 @@ export async function readPush(
   if (head.headers.some(([name]) => name === 'content-encoding')) {
     return unreadable('its body is in a coding');
   }
-  if (first === undefined) return unreadable('it has no body');
-  const list = readCommands(first, whole);
+  if (first.kind === 'none') return unreadable('it has no body');
+  if (first.kind === 'unread') return unreadable('the bodies of its run are as many as we hold');
+  const { bytes, whole } = first;
+  const list = readCommands(bytes, whole);
   if (list.kind === 'unreadable') return unreadable(list.reason);
-  return { kind: 'push', repository, refs: await changes(list, first.subarray(list.end)) };
+  const refs = await changes(list, bytes.subarray(list.end), prove);
+  if (refs === undefined) return unreadable('too many pushes of its run are being read');
+  return { kind: 'push', repository, refs };
 }
 
 async function changes(
   { commands, hash }: CommandList,
   pack: Buffer,
-): Promise<readonly RefChange[]> {
+  prove: Prove,
+): Promise<readonly RefChange[] | undefined> {
   const links = commands.flatMap((command): Link[] =>
     command.old === undefined || command.new === undefined
       ? []
       : [{ old: command.old, new: command.new }],
   );
-  const shown = links.length === 0 ? [] : await follows(pack, links, hash);
+  const shown =
+    links.length === 0 ? [] : await prove((pause) => follows(pack, links, { hash, pause }));
+  if (shown === undefined) return undefined;
   const proven = new Set(links.filter((_, i) => shown[i]).map(({ new: id, old }) => old + id));
   return commands.map((command) => change(command, proven));
 }

@@ -25,7 +25,8 @@ export const NO_BODY: ReadBody = { body: { kind: 'none' }, heldBytes: 0 };
 
 /**
  * Reads a body whose head said `bodyBytes` (undefined: chunked). `proceed` tells a client that
- * waits for it to send. Of one that is streamed `firstBytes`, or all of it, are read and kept first.
+ * waits for it to send. Of one that is streamed `firstBytes`, or all of it, are read and kept first,
+ * unless the run already holds as much as it may.
  * Rejects with ERR_ABORTED when the client leaves, and with ERR_PROTOCOL for trailers behind it; a
  * streamed one breaks off with them.
  */
@@ -39,7 +40,7 @@ export function readBody(
   // What the others of the run hold is asked whenever something arrives: many may start together.
   const full = (): boolean => attachment.bufferedBytes > RUN_BUFFER_BYTES;
   const large = bodyBytes !== undefined && bodyBytes > BUFFER_BYTES;
-  if (firstBytes === 0 && (large || full())) {
+  if ((firstBytes === 0 && large) || full()) {
     const body: CallBody = { kind: 'streamed', source: stream([], request, proceed) };
     return Promise.resolve({ body, heldBytes: 0 });
   }
@@ -54,12 +55,14 @@ export function readBody(
       chunks.push(chunk);
       size += chunk.length;
       attachment.bufferedBytes += chunk.length;
-      if (size <= firstBytes || (size <= BUFFER_BYTES && !large && !full())) return;
+      const enough = full() || (size > firstBytes && (large || size > BUFFER_BYTES));
+      if (!enough) return;
       stop();
       request.pause();
-      const first = firstBytes === 0 ? {} : { first: Buffer.concat(chunks, size) };
-      const body: CallBody = { kind: 'streamed', source: stream(chunks, request, () => {}) };
-      resolve({ body, heldBytes: size, ...first });
+      const first = firstBytes > 0 && size > firstBytes ? Buffer.concat(chunks, size) : undefined;
+      const begun = first === undefined ? chunks : [first];
+      const body: CallBody = { kind: 'streamed', source: stream(begun, request, () => {}) };
+      resolve({ body, heldBytes: size, ...(first === undefined ? {} : { first }) });
     };
     const onEnd = (): void => {
       stop();

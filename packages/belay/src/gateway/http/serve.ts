@@ -7,9 +7,10 @@ import type { Call, Result } from '../../core/call.ts';
 import { type BelayError, reasonOf, unreachable } from '../../core/errors.ts';
 import { type CallId, type Clock, type Random, uuid7 } from '../../core/ids.ts';
 import { printable } from '../../core/target.ts';
-import { type Connection, endCall, openCall, type Report } from '../connection.ts';
+import { type Connection, endCall, type OpenCall, openCall, type Report } from '../connection.ts';
 import { breakOff, bytesOf } from '../flow.ts';
-import { isPush, PUSH_BYTES, readPush } from '../git/push.ts';
+import { createSlices, inLine } from '../git/proofs.ts';
+import { type FirstBytes, isPush, PUSH_BYTES, readPush } from '../git/push.ts';
 import { type Ask, refuse, respond, switchOver } from './answer.ts';
 import { NO_BODY, type ReadBody, readBody } from './body.ts';
 import { type Head, parseHead } from './head.ts';
@@ -29,7 +30,15 @@ export interface Serve {
   overrun(connection: Connection, request: IncomingMessage): void;
 }
 
+/** A push that was read, and its place in the books since before that. */
+interface ReadPush {
+  readonly open: OpenCall;
+  readonly push: NonNullable<Call['push']>;
+}
+
 export function createServe({ perform, report, clock, random }: ServeParts): Serve {
+  const nextSlice = createSlices();
+
   // One at a time on each connection: what a client sends ahead comes in one piece, and thousands of
   // calls in one turn would keep every other run, and the beat of the guard, waiting.
   function serve(connection: Connection, request: IncomingMessage, reply: ServerResponse): void {
@@ -92,15 +101,28 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
   }
 
   async function beginPush(ask: Ask, head: Head, read: ReadBody): Promise<void> {
-    const { body } = read;
-    const first = body.kind === 'buffered' ? asBuffer(body.bytes) : read.first;
-    const { attachment } = ask.connection;
-    const reading = attachment.pushRead
-      .then(() => readPush(head, first, body.kind !== 'streamed'))
+    const { connection, request } = ask;
+    const { attachment } = connection;
+    if (!connection.open) {
+      attachment.bufferedBytes -= read.heldBytes;
+      return;
+    }
+    // On the books before it is read: with its client goes what it holds.
+    const open = openCall(connection, read.heldBytes);
+    const { signal } = open.abort;
+    const pause = async (): Promise<void> => {
+      await nextSlice();
+      signal.throwIfAborted();
+    };
+    const push = await readPush(head, firstOf(read), (follow) =>
+      inLine(attachment.proofs, signal, () => follow(pause)),
+    )
       // INVARIANT: I7: a fault of ours makes it a push that nobody can permit.
       .catch((error) => ({ kind: 'unreadable', reason: `a fault: ${reasonOf(error)}` }) as const);
-    attachment.pushRead = reading;
-    begin(ask, head, read, 'http', await reading);
+    if (!signal.aborted) begin(ask, head, read, 'http', { open, push });
+    else if (!attachment.cut.has(connection.socket)) {
+      reportOn(connection, request, 'a push whose client left while it was read');
+    }
   }
 
   function begin(
@@ -108,7 +130,7 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
     head: Head,
     { body, heldBytes }: ReadBody,
     kind: 'http' | 'websocket',
-    push?: Call['push'],
+    read?: ReadPush,
   ): void {
     const { connection } = ask;
     const { attachment } = connection;
@@ -121,7 +143,7 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
     const id = uuid7(now, random) as CallId;
     const pathAndQuery = query === '' ? path : `${path}?${query}`;
     const retryOf = attachment.retries.note(id, now, method, target, pathAndQuery, body);
-    const open = openCall(connection, heldBytes);
+    const open = read?.open ?? openCall(connection, heldBytes);
     const call = {
       id,
       run: attachment.run,
@@ -133,7 +155,7 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
       headers,
       body,
       signal: open.abort.signal,
-      ...(push === undefined ? {} : { push }),
+      ...(read === undefined ? {} : { push: read.push }),
     };
     perform(retryOf === undefined ? call : { ...call, retryOf })
       .then((result) => {
@@ -210,6 +232,18 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
   };
 }
 
-function asBuffer({ buffer, byteOffset, length }: Uint8Array): Buffer {
-  return Buffer.from(buffer, byteOffset, length);
+/** What there is of a push to read it by. */
+function firstOf({ body, first }: ReadBody): FirstBytes {
+  switch (body.kind) {
+    case 'none':
+      return { kind: 'none' };
+    case 'buffered': {
+      const { buffer, byteOffset, length } = body.bytes;
+      return { kind: 'read', bytes: Buffer.from(buffer, byteOffset, length), whole: true };
+    }
+    case 'streamed':
+      return first === undefined
+        ? { kind: 'unread' }
+        : { kind: 'read', bytes: first, whole: false };
+  }
 }

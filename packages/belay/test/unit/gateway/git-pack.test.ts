@@ -8,12 +8,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { createDeflate, deflateSync } from 'node:zlib';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { applyDelta } from '../../../src/gateway/git/delta.ts';
-import { follows } from '../../../src/gateway/git/pack.ts';
+import { follows, type Reading } from '../../../src/gateway/git/pack.ts';
 import { verifies } from '../../verifies.ts';
+
+const SHA1: Reading = { hash: 'sha1', pause: nextTurn };
 
 let folder: string;
 /** In the order in which they were made: a line, a side branch, and a merge of both. */
@@ -90,7 +92,7 @@ verifies(
       for (const from of commits) {
         if (from === to || (i % 3 !== 2 && i !== commits.length - 1)) continue;
         const bytes = pack(from, to);
-        const [shown] = await follows(bytes, [{ old: from, new: to }], 'sha1');
+        const [shown] = await follows(bytes, [{ old: from, new: to }], SHA1);
         expect(shown, `${from}..${to}`).toBe(isAncestor(from, to));
       }
     }
@@ -108,7 +110,7 @@ verifies('git.ancestry', 'a pack that is cut off shows what it shows, and never 
     { old: last, new: other },
   ];
   for (let end = 0; end <= bytes.length; end += 97) {
-    const [shown, back, aside] = await follows(bytes.subarray(0, end), links, 'sha1');
+    const [shown, back, aside] = await follows(bytes.subarray(0, end), links, SHA1);
     expect([back, aside], String(end)).toEqual([false, false]);
     if (shown) return; // the commits are in front, the files are not needed
   }
@@ -141,7 +143,7 @@ verifies(
     const honest = Buffer.from(`${TREE}parent ${OLD}\n${WHO}\nm\n`);
     const shows = async (content: Buffer, type = 1, id = idOf(content)): Promise<unknown> => {
       const bytes = Buffer.concat([START, object(type, content)]);
-      return (await follows(bytes, [{ old: OLD, new: id }], 'sha1'))[0];
+      return (await follows(bytes, [{ old: OLD, new: id }], SHA1))[0];
     };
     expect(await shows(honest)).toBe(true);
     const lies = [
@@ -165,13 +167,13 @@ verifies('git.ancestry', 'what cannot be read is no proof, and takes no time', a
   const honest = Buffer.from(`${TREE}parent ${OLD}\n${WHO}\nm\n`);
   const link = { old: OLD, new: idOf(honest) };
   const bomb = object(3, Buffer.alloc(64 << 20));
-  const small = object(3, Buffer.alloc(1 << 20));
+  const small = object(3, Buffer.alloc(128 << 10));
   const packs: Record<string, Buffer> = {
     empty: Buffer.alloc(0),
     'a bomb in front': Buffer.concat([START, bomb, object(1, honest)]),
     'many that are nearly too large': Buffer.concat([
       START,
-      ...Array.from({ length: 100 }, () => small),
+      ...Array.from({ length: 200 }, () => small),
       object(1, honest),
     ]),
     'a size that is a lie': Buffer.concat([
@@ -198,7 +200,7 @@ verifies('git.ancestry', 'what cannot be read is no proof, and takes no time', a
   };
   const began = performance.now();
   for (const [name, bytes] of Object.entries(packs)) {
-    expect(await follows(bytes, [link], 'sha1'), name).toEqual([false]);
+    expect(await follows(bytes, [link], SHA1), name).toEqual([false]);
   }
   expect(performance.now() - began).toBeLessThan(2_000);
 });
@@ -214,18 +216,18 @@ verifies('git.ancestry', 'a pack that would fill the memory does not', async () 
   );
   const before = process.resourceUsage().maxRSS;
   for (const bytes of packs) {
-    expect(await follows(bytes, [{ old: OLD, new: TREE }], 'sha1')).toEqual([false]);
+    expect(await follows(bytes, [{ old: OLD, new: TREE }], SHA1)).toEqual([false]);
   }
   expect((process.resourceUsage().maxRSS - before) / 1024).toBeLessThan(100);
 });
 
 verifies('git.ancestry', 'commits with a crowd of parents keep nobody waiting', async () => {
-  // A megabyte each before it is deflated, a chain of many more before that.
+  // As large as they may be before they are deflated.
   const crowd = (n: number): Buffer =>
     Buffer.from(
-      `${TREE}${Array.from({ length: 20_000 }, (_, i) => `parent ${(i + n * 20_000).toString(16).padStart(40, '1')}\n`).join('')}${WHO}\nm\n`,
+      `${TREE}${Array.from({ length: 2_600 }, (_, i) => `parent ${(i + n * 2_600).toString(16).padStart(40, '1')}\n`).join('')}${WHO}\nm\n`,
     );
-  const crowds = Array.from({ length: 15 }, (_, n) => crowd(n));
+  const crowds = Array.from({ length: 115 }, (_, n) => crowd(n));
   const last = Buffer.from(
     `${TREE}${crowds.map((one) => `parent ${idOf(one)}\n`).join('')}${WHO}\nm\n`,
   );
@@ -234,18 +236,26 @@ verifies('git.ancestry', 'commits with a crowd of parents keep nobody waiting', 
     old: i.toString(16).padStart(40, 'e'),
     new: idOf(last),
   }));
-  let longest = 0;
+  const { result, longestMs } = await whileWatched(() => follows(bytes, links, SHA1));
+  expect(result).toEqual(links.map(() => false));
+  expect(longestMs).toBeLessThan(500);
+});
+
+/** With the longest time that nothing else could go on. */
+async function whileWatched<T>(
+  work: () => Promise<T>,
+): Promise<{ readonly result: T; readonly longestMs: number }> {
+  let longestMs = 0;
   let at = performance.now();
   const timer = setInterval(() => {
-    longest = Math.max(longest, performance.now() - at);
+    longestMs = Math.max(longestMs, performance.now() - at);
     at = performance.now();
   }, 1);
-  const shown = await follows(bytes, links, 'sha1');
+  const result = await work();
   await sleep(5);
   clearInterval(timer);
-  expect(shown).toEqual(links.map(() => false));
-  expect(longest).toBeLessThan(500);
-});
+  return { result, longestMs };
+}
 
 verifies('git.ancestry', 'a delta that does not fit its base makes nothing', () => {
   const base = Buffer.from('0123456789');

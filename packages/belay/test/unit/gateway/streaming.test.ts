@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { request as httpRequest } from 'node:http';
 import type { Socket } from 'node:net';
+import { deflateSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { createUpstream } from '../../../src/upstream/upstream.ts';
 import { verifies } from '../../verifies.ts';
@@ -8,7 +9,9 @@ import { declare, settled, startOrigin, until } from '../upstream/origin.ts';
 import {
   answer,
   ask,
+  denied,
   passThrough,
+  raw,
   startGateway,
   throughBridge,
   tlsThroughBridge,
@@ -108,6 +111,97 @@ verifies(
     expect(kinds().at(-1)).toBe('buffered');
   },
   { timeoutMs: 30_000 },
+);
+
+const ID = (digit: string): string => digit.repeat(40);
+const line = `${ID('a')} ${ID('b')} refs/heads/x\0report-status`;
+const COMMANDS = `${(line.length + 4).toString(16).padStart(4, '0')}${line}0000`;
+/** Nothing in it shows anything, and to find that out takes as long as it may. */
+const SLOW_PACK = Buffer.concat([
+  Buffer.from(`${COMMANDS}PACK\0\0\0\x02\0\0\x27\x10`, 'latin1'),
+  ...Array.from({ length: 10_000 }, () => Buffer.concat([Buffer.from([0x30]), deflateSync('')])),
+]);
+
+function startPush(path: string, bodyBytes: number): Socket {
+  const socket = throughBridge(path, { ...SITE, port: 80 });
+  const type = 'content-type: application/x-git-receive-pack-request';
+  socket.write(
+    `POST /x/git-receive-pack HTTP/1.1\r\nhost: ${SITE.name}\r\n${type}\r\ncontent-length: ${bodyBytes}\r\n\r\n`,
+  );
+  return socket;
+}
+
+verifies(
+  ['gw.streaming', 'git.unreadable'],
+  'pushes of one run that start together are held up to a limit of them all, and then refused',
+  async () => {
+    await using gw = await startGateway(async () => denied(403, 'no'));
+    const half = Buffer.alloc(127 << 10, 'z');
+    half.write(COMMANDS);
+    const sockets: Socket[] = [];
+    while (sockets.length < 700) {
+      const socket = startPush(gw.path, 2 << 20).resume();
+      sockets.push(socket);
+      await new Promise((resolve) => socket.write(half, resolve));
+    }
+    // Those that are too many are told so before the rest of them comes.
+    await until('too many are refused', () => gw.calls.length >= 700 - 530, 15_000);
+    expect(new Set(gw.calls.map(({ push }) => push?.kind === 'unreadable' && push.reason))).toEqual(
+      new Set(['not read as a push: the bodies of its run are as many as we hold']),
+    );
+    for (const socket of sockets) socket.destroy();
+    await until('all left', () => gw.gateway.stats().connections === 0, 15_000);
+    const socket = startPush(gw.path, COMMANDS.length + 5);
+    expect(await raw(socket, `${COMMANDS}PACK1`)).toMatch(/^HTTP\/1\.1 403 /);
+    expect(gw.calls.at(-1)?.push).toMatchObject({ kind: 'push', refs: [{ change: 'unproven' }] });
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  ['gw.streaming', 'git.unreadable'],
+  'a push whose client leaves is read no further, and is reported',
+  async () => {
+    await using gw = await startGateway(async () => denied(403, 'no'));
+    const began = performance.now();
+    for (let n = 0; n < 20; n++) {
+      const sockets = Array.from({ length: 10 }, () => startPush(gw.path, SLOW_PACK.length));
+      for (const socket of sockets) socket.write(SLOW_PACK);
+      await until('they are being read', () => gw.gateway.stats().calls === 10);
+      for (const socket of sockets) socket.destroy();
+      await until('they are off the books', () => gw.gateway.stats().calls === 0);
+    }
+    await until('all are reported', () => gw.reasons().length === 200);
+    expect(new Set(gw.reasons())).toEqual(new Set(['a push whose client left while it was read']));
+    expect(gw.calls).toEqual([]);
+    // One alone takes a good part of a second.
+    expect(performance.now() - began).toBeLessThan(10_000);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'git.unreadable',
+  'of the pushes of one run few wait to be read, and the others are refused',
+  async () => {
+    await using gw = await startGateway(async () => denied(403, 'no'));
+    const sockets = Array.from({ length: 40 }, () => {
+      const socket = startPush(gw.path, SLOW_PACK.length).resume();
+      socket.write(SLOW_PACK);
+      return socket;
+    });
+    await until('all are judged', () => gw.calls.length === 40, 40_000);
+    const kinds = gw.calls.map(({ push }) => push?.kind);
+    expect(kinds.filter((kind) => kind === 'push').length).toBeGreaterThanOrEqual(17);
+    const refused = gw.calls.flatMap(({ push }) =>
+      push?.kind === 'unreadable' ? [push.reason] : [],
+    );
+    expect(new Set(refused)).toEqual(
+      new Set(['not read as a push: too many pushes of its run are being read']),
+    );
+    for (const socket of sockets) socket.destroy();
+  },
+  { timeoutMs: 60_000 },
 );
 
 verifies(
