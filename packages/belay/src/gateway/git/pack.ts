@@ -10,9 +10,13 @@ import { applyDelta } from './delta.ts';
 const MOST_OBJECTS = 10_000;
 /** Named by all commits together; most name one. */
 const MOST_PARENTS = 20_000;
-/** What a turn may inflate; reading an object costs like so many bytes. */
+/**
+ * What a turn may inflate. Reading an object costs like so many bytes, and each byte of a stream up to
+ * as much as this many that come of it: some streams are blocks that hold nothing.
+ */
 const BYTES_A_TURN = 1 << 20;
 const OBJECT_COST_BYTES = 16 << 10;
+const STREAM_COST = 16;
 /** Of one object, and of all of them together, inflated. */
 const MOST_OBJECT_BYTES = 128 << 10;
 const MOST_BYTES = 16 << 20;
@@ -65,7 +69,7 @@ export async function follows(
     const object = objectAt(pack, at, hash, Math.min(left, MOST_OBJECT_BYTES));
     if (object === undefined) break;
     left -= object.content.length;
-    spent += object.content.length + OBJECT_COST_BYTES;
+    spent += object.content.length + (object.end - at) * STREAM_COST + OBJECT_COST_BYTES;
     const content = commitOf(object, at, byOffset, byId);
     if (content !== undefined) {
       left -= content.length;
@@ -137,7 +141,8 @@ function objectAt(
     base = pack.toString('hex', at, end);
     at = end;
   }
-  const inflated = inflate(pack.subarray(at), size);
+  // No more than its content can need: what is longer is made to take time.
+  const inflated = inflate(pack.subarray(at, at + size + (size >> 3) + 1024), size);
   if (inflated === undefined) return undefined;
   const { content, used } = inflated;
   return { type, ...(base === undefined ? {} : { base }), content, end: at + used };

@@ -9,10 +9,11 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import { createDeflate, deflateSync } from 'node:zlib';
+import { createDeflate, deflateSync, inflateSync } from 'node:zlib';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { applyDelta } from '../../../src/gateway/git/delta.ts';
 import { follows, type Reading } from '../../../src/gateway/git/pack.ts';
+import { createSlices } from '../../../src/gateway/git/proofs.ts';
 import { verifies } from '../../verifies.ts';
 
 const SHA1: Reading = { hash: 'sha1', pause: nextTurn };
@@ -256,6 +257,78 @@ async function whileWatched<T>(
   clearInterval(timer);
   return { result, longestMs };
 }
+
+/** A stream of so many blocks that hold nothing, about 11 bytes each. */
+function emptyBlocks(count: number): Buffer {
+  const bits: number[] = [];
+  const put = (value: number, length: number): void => {
+    for (let i = 0; i < length; i++) bits.push((value >> i) & 1);
+  };
+  for (let n = count; n >= 0; n--) {
+    put(n === 0 ? 1 : 0, 1);
+    put(2, 2); // RFC 1951 section 3.2.7: codes of its own, which are 257, 1 and 18
+    for (const [value, length] of [
+      [0, 5],
+      [0, 5],
+      [14, 4],
+    ] as const) {
+      put(value, length);
+    }
+    // In the order of the section: the codes 18 and 1 have one bit each.
+    for (let i = 0; i < 18; i++) put(i === 2 || i === 17 ? 1 : 0, 3);
+    for (const zeros of [138, 118]) {
+      put(1, 1);
+      put(zeros - 11, 7);
+    }
+    put(0, 2); // the end of a block, and a distance
+    put(0, 1); // the end of this one
+  }
+  const bytes = Buffer.alloc(Math.ceil(bits.length / 8));
+  for (const [i, bit] of bits.entries())
+    bytes[i >> 3] = (bytes[i >> 3] as number) | (bit << (i & 7));
+  return Buffer.concat([Buffer.from([0x78, 0x9c]), bytes, Buffer.from([0, 0, 0, 1])]);
+}
+
+verifies('git.ancestry', 'a stream that holds nothing is not read to its end', async () => {
+  const stream = emptyBlocks(92_000);
+  expect(inflateSync(stream)).toHaveLength(0);
+  const honest = Buffer.from(`${TREE}parent ${OLD}\n${WHO}\nm\n`);
+  const bytes = Buffer.concat([START, Buffer.from([0x30]), stream, object(1, honest)]);
+  const links = [{ old: OLD, new: idOf(honest) }];
+  // As many runs as a host has agents, each with a pack of its own.
+  const slices = createSlices();
+  const reading = { ...SHA1, pause: slices };
+  const began = performance.now();
+  const { result, longestMs } = await whileWatched(() =>
+    Promise.all(Array.from({ length: 16 }, () => follows(bytes, links, reading))),
+  );
+  expect(result.flat()).toEqual(Array.from({ length: 16 }, () => false));
+  expect(longestMs).toBeLessThan(200);
+  expect(performance.now() - began).toBeLessThan(400);
+});
+
+verifies('git.ancestry', 'the packs of many runs are read one slice in a turn', async () => {
+  // Each object is as long as it may be: small, and of blocks that hold nothing.
+  const slow = Buffer.concat([Buffer.from([0x30]), emptyBlocks(80)]);
+  const bytes = Buffer.concat([START, ...Array.from({ length: 800 }, () => slow)]);
+  const slices = createSlices();
+  let now = 0;
+  let most = 0;
+  const pause = async (): Promise<void> => {
+    await slices();
+    now += 1;
+    most = Math.max(most, now);
+    setImmediate(() => {
+      now -= 1;
+    });
+  };
+  const links = [{ old: OLD, new: 'c'.repeat(40) }];
+  const { longestMs } = await whileWatched(() =>
+    Promise.all(Array.from({ length: 16 }, () => follows(bytes, links, { ...SHA1, pause }))),
+  );
+  expect(most).toBe(1);
+  expect(longestMs).toBeLessThan(200);
+});
 
 verifies('git.ancestry', 'a delta that does not fit its base makes nothing', () => {
   const base = Buffer.from('0123456789');
