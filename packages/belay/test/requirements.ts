@@ -257,7 +257,7 @@ export const requirements = {
     behaviour: 'one host in TLS and another in HTTP is refused',
   },
   'gw.dot-segments': {
-    behaviour: 'a path with dot segments, plain or escaped, is refused',
+    behaviour: 'a path with dot segments, plain, escaped or before a parameter, is refused',
   },
   'gw.encoded-slash': {
     behaviour: 'a path with a slash that is not one to everybody is refused',

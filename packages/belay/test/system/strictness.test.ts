@@ -291,14 +291,17 @@ row(
   tls(`GET /{n}-first HTTP/1.1\r\n${HOST}\r\n${get('/{n}')}`),
 );
 
-for (const path of ['/a/../{n}', '/a/%2e%2e/{n}', '/a/.%2E/{n}', '/./{n}', '/{n}/..']) {
+for (const path of [
+  ...['/a/../{n}', '/a/%2e%2e/{n}', '/a/.%2E/{n}', '/./{n}', '/{n}/..'],
+  ...['/public/..;/{n}', '/public/%2e%2e;x=1/{n}', '/a/..%3B/{n}', '/a/.;/{n}', '/{n}/..;a;b'],
+]) {
   row(
     'gw.dot-segments',
     path.replace('{n}', 'x'),
     tls(get(path)),
     400,
     /a dot segment/,
-    tls(get('/..a/{n}')),
+    tls(get('/..a;x=1/{n}')),
   );
 }
 for (const [path, reason] of [
@@ -306,6 +309,7 @@ for (const [path, reason] of [
   ['/a%5C{n}', /an encoded backslash/],
   ['/a\\{n}', /a character that a path cannot hold/],
   ['//{n}', /an empty segment/],
+  ['/;x=1/{n}', /an empty segment/],
   ['/a%00{n}', /an encoded control character/],
   ['/a%0d%0a{n}', /an encoded control character/],
 ] as const) {

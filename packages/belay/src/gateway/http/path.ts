@@ -1,10 +1,11 @@
 // A request's path has one meaning, or the request is refused. What policy sees is what is sent:
 // percent escapes of unreserved characters are decoded and the others written in capitals (RFC 3986
-// section 6.2.2), and everything that two servers could read differently is refused: dot segments,
-// empty segments, backslashes, encoded slashes and control characters, bytes outside ASCII.
+// section 6.2.2), and everything that two servers could read differently is refused: dot segments and
+// empty ones, also with parameters behind them, backslashes, encoded slashes and control characters,
+// bytes outside ASCII.
 
-/** Nothing to decode, no segment that begins with a dot, none that is empty. */
-const PLAIN = /^(?:\/[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*)*\/?$/;
+/** Nothing to decode, no segment that begins with a dot or a parameter, none that is empty. */
+const PLAIN = /^(?:\/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*)*\/?$/;
 const SEGMENT = /^(?:[A-Za-z0-9._~!$&'()*+,;=:@|^`"<>{}[\]-]|%[0-9A-Fa-f]{2})+$/;
 const UNRESERVED = /^[A-Za-z0-9._~-]$/;
 /** Sent bare by some clients, against RFC 3986; escaped they mean the same. */
@@ -59,7 +60,11 @@ function parseSegment(segment: string): string | { kind: 'refused'; reason: stri
     return UNRESERVED.test(char) ? char : triplet.toUpperCase();
   });
   if (bad !== undefined) return refused(bad);
-  if (isDots(normal)) return refused('a dot segment in the path');
+  // Servers that know path parameters (`;x=1`) take them off first, and Java's do so before they
+  // resolve dot segments.
+  const [name = ''] = normal.split(/;|%3B/, 1);
+  if (name === '') return refused('an empty segment in the path');
+  if (isDots(name)) return refused('a dot segment in the path');
   return normal;
 }
 

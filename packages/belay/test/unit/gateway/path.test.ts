@@ -26,6 +26,8 @@ verifies('core.host', 'a path has one form, whatever escapes the client chose', 
     ['/@types%2fnode', '/@types/node'],
     ['/@types%2Fnode/-/node-1.tgz', '/@types/node/-/node-1.tgz'],
     ['/p?q=../%2f&u=http://x', '/p?q=../%2f&u=http://x'],
+    ['/a;x=1/..a;b/...;c', '/a;x=1/..a;b/...;c'],
+    ['/a%3bb', '/a%3Bb'],
     ['/p?', '/p'],
     ['/p?a?b', '/p?a?b'],
   ] as const) {
@@ -40,6 +42,14 @@ verifies('core.host', 'a path that two servers could read differently is refused
     ['/..', 'a dot segment in the path'],
     ['/a/%2e%2e/b', 'a dot segment in the path'],
     ['/a/.%2E', 'a dot segment in the path'],
+    ['/public/..;/admin', 'a dot segment in the path'],
+    ['/public/%2e%2e;x=1/admin', 'a dot segment in the path'],
+    ['/a/..%3b/b', 'a dot segment in the path'],
+    ['/a/.;/b', 'a dot segment in the path'],
+    ['/a/..;x;y', 'a dot segment in the path'],
+    ['/a/;/b', 'an empty segment in the path'],
+    ['/a/%3Bx', 'an empty segment in the path'],
+    ['/;', 'an empty segment in the path'],
     ['/a%2fb', 'an encoded slash in the path'],
     ['/a%2F..%2Fb', 'an encoded slash in the path'],
     ['/@a%2f..', 'an encoded slash in the path'],
@@ -69,6 +79,8 @@ test('what is accepted is stable, and holds nothing that could be read twice', (
     '/',
     '.',
     '..',
+    ';',
+    '%3b',
     '%2e',
     '%2F',
     '%5C',
@@ -85,7 +97,7 @@ test('what is accepted is stable, and holds nothing that could be read twice', (
       const parsed = parsePath(`/${pieces.join('')}`);
       if (parsed.kind === 'refused') return;
       expect(parsePath(parsed.path)).toEqual({ ...parsed, query: '' });
-      expect(parsed.path).not.toMatch(/\/\.{0,2}\/|\/\.{1,2}$|%2[ef]|%5c|\\/i);
+      expect(parsed.path).not.toMatch(/\/\.{0,2}(?:;|%3b|\/)|\/\.{1,2}$|%2[ef]|%5c|\\/i);
     }),
     { numRuns: 5000 },
   );
