@@ -263,9 +263,11 @@ export const requirements = {
     behaviour: 'a path with a slash that is not one to everybody is refused',
   },
   'gw.method-override': {
-    behaviour: 'a field that names another method is refused',
+    behaviour: 'a field that names another method, for some with `_` for `-`, is refused',
   },
-  'gw.forwarded': { behaviour: 'a field that speaks for a proxy is refused' },
+  'gw.forwarded': {
+    behaviour: 'a field that speaks for a proxy, for some with `_` for `-`, is refused',
+  },
   'gw.h2c': { behaviour: 'an upgrade to HTTP/2 is refused' },
   'gw.http2': {
     behaviour: 'a client that insists on HTTP/2 hears so in its own words',

@@ -323,14 +323,20 @@ for (const [path, reason] of [
   );
 }
 
-for (const field of ['X-HTTP-Method-Override', 'X-HTTP-Method', 'X-Method-Override']) {
+for (const [field, reason] of [
+  ['X_HTTP_Method_Override', /some read it as `x-http-method-override`$/],
+  ['X-HTTP_Method', /some read it as `x-http-method`$/],
+  ['X-HTTP-Method-Override', /it names another method$/],
+  ['X-HTTP-Method', /it names another method$/],
+  ['X-Method-Override', /it names another method$/],
+] as const) {
   row(
     'gw.method-override',
     field,
     tls(post(`${field}: DELETE\r\nContent-Length: 5\r\n`, 'hello')),
     400,
-    /it names another method$/,
-    sized,
+    reason,
+    tls(post('X_Custom_Field: DELETE\r\nContent-Length: 5\r\n', 'hello')),
   );
 }
 for (const [field, reason] of [
@@ -341,8 +347,30 @@ for (const [field, reason] of [
   ['X-Real-IP: 10.0.0.1', /it speaks for a proxy$/],
   ['X-Original-URL: /other', /it names another path$/],
   ['X-Rewrite-URL: /other', /it names another path$/],
+  ['X_Forwarded_For: 10.0.0.1', /some read it as `x-forwarded-for`$/],
+  ['Client_IP: 10.0.0.1', /some read it as `client-ip`$/],
+  ['X_Original_URL: /other', /some read it as `x-original-url`$/],
 ] as const) {
   row('gw.forwarded', field, tls(get('/{n}', `${HOST}${field}\r\n`)), 400, reason);
+}
+for (const field of ['Content_Type: text/html', 'User_Agent: other', 'If_Modified_Since: x']) {
+  row(
+    'gw.duplicate-field',
+    field,
+    tls(get('/{n}', `${HOST}Content-Type: a/b\r\n${field}\r\n`)),
+    400,
+    new RegExp(`^the field \`${field.replace(/:.*/, '').toLowerCase()}\`: some read it as`),
+  );
+}
+for (const field of ['Transfer_Encoding: chunked', 'Content_Length: 9', 'Content_Encoding: gzip']) {
+  row(
+    'gw.smuggling',
+    field,
+    tls(post(`${field}\r\nContent-Length: 5\r\n`, 'hello')),
+    400,
+    new RegExp(`^the field \`${field.replace(/:.*/, '').toLowerCase()}\`: some read it as`),
+    sized,
+  );
 }
 row(
   'gw.h2c',

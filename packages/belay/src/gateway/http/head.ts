@@ -1,8 +1,8 @@
 // From a parsed HTTP/1 head to the parts of a Call, once and strictly. node:http has already refused
 // broken syntax, both length and chunked framing at once, and heads over 16 KiB. Here everything is
 // refused that could mean two things: another host than the connection's, a target that disagrees, a
-// second value where one belongs, a field that names another method, path or client, an unusual
-// framing, trailers, an upgrade.
+// second value where one belongs, a field that names another method, path or client, a name that some
+// servers read as that of another field, an unusual framing, trailers, an upgrade.
 
 import type { IncomingMessage } from 'node:http';
 import type { Headers } from '../../core/call.ts';
@@ -58,6 +58,23 @@ const CONTRADICTING: ReadonlyMap<string, string> = new Map([
   ].map((name) => [name, 'it speaks for a proxy'] as const),
 ]);
 
+/** What frames a request, codes it, or says where it goes. */
+const FRAMING: ReadonlySet<string> = new Set([
+  ...['host', 'content-length', 'transfer-encoding', 'connection', 'upgrade', 'trailer', 'expect'],
+  'content-encoding',
+]);
+
+/**
+ * A field that matters, when this is its name with `_` for `-`. To CGI (RFC 3875 section 4.1.18), and
+ * what learned from it, both are `HTTP_*` with underscores.
+ */
+function readAs(name: string): string | undefined {
+  const read = name.replaceAll('_', '-');
+  const matters =
+    FRAMING.has(read) || SINGLE.has(read) || CONTRADICTING.has(read) || isHopByHop(read);
+  return matters ? read : undefined;
+}
+
 /** `fixed`: where the connection goes; undefined on the explicit proxy. */
 export function parseHead(
   request: IncomingMessage,
@@ -109,6 +126,11 @@ export function parseHead(
         expectsContinue = request.httpVersionMinor > 0;
         break;
       default: {
+        if (name.includes('_')) {
+          const read = readAs(name);
+          if (read !== undefined)
+            return refused(400, `the field \`${name}\`: some read it as \`${read}\``);
+        }
         const why = CONTRADICTING.get(name);
         if (why !== undefined) return refused(400, `the field \`${name}\`: ${why}`);
         const bit = SINGLE.get(name) ?? 0;
