@@ -331,6 +331,41 @@ verifies(
 );
 
 verifies(
+  ['git.force-push', 'git.ancestry'],
+  'a server that takes over where a clone is cut off keeps the history of its branches',
+  async () => {
+    const trusting = (): Repository & { readonly log: () => string } => {
+      const repo = repository();
+      const folder = join(projects.path, `${repo.path}.git`);
+      sh(`git -C ${folder} config receive.shallowUpdate true`);
+      return { ...repo, log: () => sh(`git -C ${folder} log --format=%s agent/old`) };
+    };
+    const steps = {
+      cut: `git checkout -q agent/old && ${commit('three')} && git rev-parse HEAD >.git/shallow && git push -q -f origin HEAD`,
+    };
+    const twin = trusting();
+    expect(await outside(twin, steps)).toEqual({ cut: true });
+    expect(twin.log()).toBe('three\n');
+
+    const repo = trusting();
+    const before = repo.refs();
+    const { did, entries } = await inside(repo, steps);
+    expect(did).toEqual({ cut: false });
+    expect(repo.refs()).toEqual(before);
+    expect(denials(entries)[0]?.push?.refs[0]).toMatchObject({ change: 'unproven' });
+
+    // The harmless twin: on top of where an honest clone is cut off.
+    const shallow = `git clone -q --depth 1 -b agent/old https://git.example/${repo.path}.git shallow`;
+    const honest = {
+      push: `${shallow} && cd shallow && ${commit('three')} && git push -q origin HEAD`,
+    };
+    expect((await inside(repo, honest)).did).toEqual({ push: true });
+    expect(repo.log()).toBe('three\n2\n1\n');
+  },
+  options,
+);
+
+verifies(
   'git.delete-ref',
   'a ref is not deleted, alone or beside an honest push',
   async () => {

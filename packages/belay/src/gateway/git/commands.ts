@@ -17,6 +17,8 @@ export interface CommandList {
   readonly kind: 'commands';
   readonly commands: readonly Command[];
   readonly hash: 'sha1' | 'sha256';
+  /** Commits that the client has without their parents, and a server may take so from it. */
+  readonly shallow: ReadonlySet<string>;
   /** Where the pack begins. */
   readonly end: number;
 }
@@ -31,7 +33,7 @@ export function readCommands(first: Buffer, whole: boolean): CommandList | Unrea
   const commands: Command[] = [];
   const refs = new Set<string>();
   let hash: CommandList['hash'] = 'sha1';
-  let shallow = 0;
+  const shallow = new Set<string>();
   let at = 0;
   for (;;) {
     const line = packet(first, at);
@@ -41,9 +43,9 @@ export function readCommands(first: Buffer, whole: boolean): CommandList | Unrea
     if (line.payload === undefined) break;
     const { payload } = line;
     if (commands.length === 0 && payload.startsWith('shallow ')) {
-      shallow += 1;
       if (!SHALLOW.test(payload)) return unread('a shallow line that is none');
-      if (shallow > MOST_SHALLOW) return unread(`more than ${MOST_SHALLOW} shallow lines`);
+      shallow.add(payload.slice('shallow '.length));
+      if (shallow.size > MOST_SHALLOW) return unread(`more than ${MOST_SHALLOW} shallow lines`);
       continue;
     }
     const [text = '', capabilities, ...more] = payload.split('\0');
@@ -69,7 +71,7 @@ export function readCommands(first: Buffer, whole: boolean): CommandList | Unrea
   if (objects ? rest !== 'PACK' : rest !== '' || !whole) {
     return unread('something else than a pack follows its command list');
   }
-  return { kind: 'commands', commands, hash, end: at };
+  return { kind: 'commands', commands, hash, shallow, end: at };
 }
 
 interface Packet {

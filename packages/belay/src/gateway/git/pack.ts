@@ -35,6 +35,8 @@ const REF_DELTA = 7;
 
 export interface Reading {
   readonly hash: 'sha1' | 'sha256';
+  /** Commits whose parents are cut off: a server may take that over, and then nothing is behind them. */
+  readonly shallow: ReadonlySet<string>;
   /** Resolves in a turn of the loop that this pack may go on in; rejects to end its reading. */
   readonly pause: () => Promise<void>;
 }
@@ -43,7 +45,7 @@ export interface Reading {
 export async function follows(
   pack: Buffer,
   links: readonly Link[],
-  { hash, pause }: Reading,
+  { hash, shallow, pause }: Reading,
 ): Promise<readonly boolean[]> {
   const parents = new Map<string, readonly string[]>();
   const shown = async (): Promise<readonly boolean[]> => {
@@ -79,7 +81,7 @@ export async function follows(
       const named = parentsOf(content, hash);
       known += named.length;
       if (known > MOST_PARENTS) break;
-      parents.set(name, named);
+      parents.set(name, shallow.has(name) ? [] : named);
       byOffset.set(at, content);
       byId.set(name, content);
     } else if (parents.size > 0 && !behindCommits) {

@@ -63,7 +63,7 @@ export async function readPush(
 }
 
 async function changes(
-  { commands, hash }: CommandList,
+  { commands, hash, shallow }: CommandList,
   pack: Buffer,
   prove: Prove,
 ): Promise<readonly RefChange[] | undefined> {
@@ -73,7 +73,9 @@ async function changes(
       : [{ old: command.old, new: command.new }],
   );
   const shown =
-    links.length === 0 ? [] : await prove((pause) => follows(pack, links, { hash, pause }));
+    links.length === 0
+      ? []
+      : await prove((pause) => follows(pack, links, { hash, shallow, pause }));
   if (shown === undefined) return undefined;
   const proven = new Set(links.filter((_, i) => shown[i]).map(({ new: id, old }) => old + id));
   return commands.map((command) => change(command, proven));

@@ -16,7 +16,7 @@ import { follows, type Reading } from '../../../src/gateway/git/pack.ts';
 import { createSlices } from '../../../src/gateway/git/proofs.ts';
 import { verifies } from '../../verifies.ts';
 
-const SHA1: Reading = { hash: 'sha1', pause: nextTurn };
+const SHA1: Reading = { hash: 'sha1', shallow: new Set(), pause: nextTurn };
 
 let folder: string;
 /** In the order in which they were made: a line, a side branch, and a merge of both. */
@@ -163,6 +163,20 @@ verifies(
     expect(await shows(honest, 1, 'c'.repeat(40))).toBe(false);
   },
 );
+
+verifies('git.ancestry', 'nothing follows from behind a commit that is shallow', async () => {
+  const [first = '', middle = '', last = ''] = [commits[0], commits[2], commits[4]];
+  const bytes = pack(first, last);
+  const shows = async (...shallow: readonly string[]): Promise<unknown> => {
+    const links = [{ old: first, new: last }];
+    return (await follows(bytes, links, { ...SHA1, shallow: new Set(shallow) }))[0];
+  };
+  expect(await shows()).toBe(true);
+  // The client's own edge, as in every clone without its history.
+  expect(await shows(first)).toBe(true);
+  expect(await shows(last)).toBe(false);
+  expect(await shows(middle)).toBe(false);
+});
 
 verifies('git.ancestry', 'what cannot be read is no proof, and takes no time', async () => {
   const honest = Buffer.from(`${TREE}parent ${OLD}\n${WHO}\nm\n`);
