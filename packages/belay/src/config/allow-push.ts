@@ -3,7 +3,7 @@
 // name that begins with `refs/` is a whole ref; `*` stands for any characters. The repository is one,
 // exactly: its path on the host, without `.git`.
 
-import type { PushAction } from '../core/push.ts';
+import { isRepository, type PushAction } from '../core/push.ts';
 import { type Host, hostPort, parseHost } from '../core/target.ts';
 
 export interface PushEntry {
@@ -21,7 +21,7 @@ export interface PushEntry {
 
 const ENTRY =
   /^(git\.(?:push|force-push|delete-ref)):(?:https:\/\/)?(\[[^\]/]*\]|[^:/]*)(?::(\d{1,5}))?\/([^#]*)#(.*)$/;
-const REPOSITORY = /^[A-Za-z0-9_~!$&'()+,;=:@%-][A-Za-z0-9._~!$&'()+,;=:@%/-]*$/;
+const REPOSITORY = /^[A-Za-z0-9_~!$&'()+,=:@-][A-Za-z0-9._~!$&'()+,=:@/-]*$/;
 const REFS = /^[!-~]{1,255}$/;
 const NOT_IN_REFS = /[~^:?[\\]|\.\.|@\{|\/\/|^\/|\/$/;
 
@@ -37,7 +37,8 @@ export function parsePush(text: string, origin: string): PushEntry | undefined {
   const [, action, hostText = '', portText = '443', path = '', name = ''] = match;
   const port = Number(portText);
   const repository = path.replace(/\.git$/, '');
-  if (port < 1 || port > 65_535 || !REPOSITORY.test(repository)) return undefined;
+  if (port < 1 || port > 65_535) return undefined;
+  if (!REPOSITORY.test(repository) || !isRepository(repository)) return undefined;
   if (!REFS.test(name) || NOT_IN_REFS.test(name)) return undefined;
   const host = parseHost(hostText);
   const refs = name.startsWith('refs/') ? name : `refs/heads/${name}`;

@@ -19,7 +19,7 @@ export interface RefChange {
 
 export interface Push {
   readonly kind: 'push';
-  /** The path of the repository, without its first slash and a last `.git`. */
+  /** The path of the repository, without its first slash and a last `.git`, in the client's letters. */
   readonly repository: string;
   /** None: a client asks whether it may push, before it sends much. */
   readonly refs: readonly RefChange[];
@@ -60,5 +60,14 @@ export function serviceAsked(path: string, query: string): GitService | undefine
 
 /** Of the path that a push goes to, which has this one form. */
 export function repositoryOf(path: string): string | undefined {
-  return /^\/(.+?)(?:\.git)?\/git-receive-pack$/.exec(path)?.[1];
+  const name = /^\/(.+?)(?:\.git)?\/git-receive-pack$/.exec(path)?.[1];
+  return name !== undefined && isRepository(name) ? name : undefined;
+}
+
+/**
+ * Servers find a repository under some names more: in a folder `.git`, with a second suffix, with an
+ * escape or a path parameter. Here it has one. Whether case matters is known to the server alone.
+ */
+export function isRepository(name: string): boolean {
+  return !/\/$|\.git$|[;%]/i.test(name);
 }

@@ -37,7 +37,8 @@ const http = (fields: string): string => `
 `;
 
 const PUSH = `
-  // The path of the repository, without its first slash and a last ".git".
+  // The path of the repository, without its first slash and a last ".git". Its letters are the client's,
+  // and many servers take "Team/App" for "team/app": permit by name, and do not forbid by it alone.
   repository: String,
   // Its full name: "refs/heads/agent/x".
   ref: String,

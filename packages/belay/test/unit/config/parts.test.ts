@@ -287,6 +287,9 @@ verifies('policy.allow', 'a push entry names one host, one repository and its re
     ],
     ...['git.push:example.com/*#x', 'git.push:example.com:0/a#x', 'git.push:u@example.com/a#x'],
     ...['git.push:example.com/a#x y', 'git.push:example.com/a#x?', 'git.push:example.com/../a#x'],
+    // Names that no push has: a server may find one repository under several.
+    ...['git.push:example.com/a/.git#x', 'git.push:example.com/a.git.git#x'],
+    ...['git.push:example.com/a;b#x', 'git.push:example.com/a%20b#x', 'git.push:example.com/a/#x'],
   ]) {
     expect(textOf(text), text).toBe('fault');
   }
