@@ -14,12 +14,14 @@ export function gitConfig(hosts: readonly GitHost[]): string {
   const ports = new Map(FORGES.map((host) => [host, 443]));
   for (const { host, port } of hosts) if (!ports.has(host) || port === 443) ports.set(host, port);
   const rewrites = [...ports].map(([host, port]) => {
-    const base = port === 443 ? `https://${host}/` : `https://${host}:${port}/`;
-    const remotes = [`git@${host}:`, `ssh://git@${host}/`, `ssh://git@${host}:22/`];
+    const name = host.includes(':') ? `[${host}]` : host;
+    const base = port === 443 ? `https://${name}/` : `https://${name}:${port}/`;
+    // The longest that fits is taken: `git@HOST:/a` and `git@HOST:a` are the same there.
+    const bases = [`git@${name}:`, `git@${name}:/`, `ssh://git@${name}/`, `ssh://git@${name}:22/`];
     // Twice: a pushInsteadOf of the repository's own would otherwise go first.
-    const lines = remotes.flatMap((remote) => [
-      `\tinsteadOf = ${remote}\n`,
-      `\tpushInsteadOf = ${remote}\n`,
+    const lines = bases.flatMap((begin) => [
+      `\tinsteadOf = ${begin}\n`,
+      `\tpushInsteadOf = ${begin}\n`,
     ]);
     return `[url "${base}"]\n${lines.join('')}`;
   });

@@ -644,15 +644,18 @@ verifies(
       ssh: `git remote set-url origin ssh://git@git.example/${repo.path}.git && git push -q origin HEAD:agent/ssh`,
       pushUrl: `git remote set-url --push origin ssh://git@git.example:22/${repo.path} && git push -q origin HEAD:agent/url`,
       own: `git config --unset remote.origin.pushurl; git config url.ssh://git@nowhere.example/.pushInsteadOf ssh://git@git.example/ && git push -q origin HEAD:agent/own`,
+      root: `git push -q git@git.example:/${repo.path}.git HEAD:agent/root`,
       main: 'git push -q origin HEAD:main',
+      numbers: `test "$(git ls-remote --get-url git@[2001:db8::1]:/team/app)" = https://[2001:db8::1]:8443/team/app`,
       forge:
         'git remote set-url origin git@github.com:a/b.git && test "$(git remote get-url --push origin)" = https://github.com/a/b.git',
     };
-    const { did, stderr } = await inside(repo, steps);
+    const allow = ['git.example', 'git.push:[2001:db8::1]:8443/team/app#main'];
+    const { did, stderr } = await inside(repo, steps, allow);
     expect(did, stderr).toEqual({ ...all(steps, true), main: false });
     expect(Object.keys(repo.refs())).toEqual([
       'refs/heads/agent/old',
-      ...['own', 'scp', 'ssh', 'url'].map((name) => `refs/heads/agent/${name}`),
+      ...['own', 'root', 'scp', 'ssh', 'url'].map((name) => `refs/heads/agent/${name}`),
       'refs/heads/main',
       'refs/heads/victim',
     ]);
