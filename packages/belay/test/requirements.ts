@@ -152,6 +152,12 @@ export const requirements = {
   'vault.canary-split': {
     behaviour: 'a value that comes back in parts is starred out, and nothing else waits',
   },
+  'vault.canary-overlap': {
+    behaviour: 'values that begin alike or overlap are starred out as a whole',
+  },
+  'vault.canary-cost': {
+    behaviour: 'looking for values takes time that is linear in the answer, whatever was minted',
+  },
   'vault.canary-compressed': {
     behaviour: 'an answer that could hold a value is asked for without a coding, and decoded',
   },

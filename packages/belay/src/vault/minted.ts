@@ -34,7 +34,8 @@ interface Known {
 export interface CaptureParts {
   /** Without a value: any of that name. */
   readonly known: (name: string, value?: string) => Known | undefined;
-  readonly hold: (spec: CredentialSpec, value: string, placeholder: string) => void;
+  /** False when there is no room for it. */
+  readonly hold: (specs: readonly CredentialSpec[], value: string, placeholder: string) => boolean;
   readonly renew: (name: string, value: string) => void;
   readonly placeholderOf: (name: string, value?: string) => string;
   /** An answer with stars for every value that is held by now. */
@@ -55,6 +56,8 @@ export type Capture = (
 const MOST_ANSWER = 64 * 1024;
 /** Of one run: each is looked for in what comes back. */
 const MOST_MINTED = 256;
+/** Longer ones are not held, so the answer that has one is withheld. */
+const TOKEN = /^[!-~]{1,4096}$/;
 /** Fields that speak of the bytes as they were. */
 export const OF_THE_BYTES = new Set([
   'content-encoding',
@@ -78,7 +81,7 @@ export function createCapture(parts: CaptureParts): Capture {
     key: TokenKey,
     value: string,
   ): Known | undefined => {
-    if (!/^[!-~]{1,16384}$/.test(value)) return undefined;
+    if (!TOKEN.test(value)) return undefined;
     if (mints.kind === 'renewed') {
       const name = mints.names[key];
       if (name !== undefined) renew(name, value);
@@ -88,26 +91,9 @@ export function createCapture(parts: CaptureParts): Capture {
     const before = known(name, value);
     if (before !== undefined) return before;
     if (minted === MOST_MINTED) return undefined;
-    minted += 1;
     const placeholder = placeholderOf(name.slice(0, 63), value);
-    const common = { name, environment, presented: true };
-    if (key === 'access_token') {
-      const place = { kind: 'header', name: 'authorization', format: 'Bearer {}' } as const;
-      for (const at of mints.hosts) {
-        hold({ ...common, ...at, allowsPath: () => true, place }, value, placeholder);
-      }
-    } else {
-      // What renews or names it goes back to where it came from.
-      const { method, path, target } = call;
-      const { host, port } = target;
-      const allowsPath = (asked: string): boolean => asked === path;
-      const place = { kind: 'field', key } as const;
-      hold(
-        { ...common, host, port, methods: [method], allowsPath, place, mints },
-        value,
-        placeholder,
-      );
-    }
+    if (!hold(specsOf(call, environment, mints, key, name), value, placeholder)) return undefined;
+    minted += 1;
     return { name, placeholder };
   };
 
@@ -160,6 +146,27 @@ export function createCapture(parts: CaptureParts): Capture {
     const headers = answer.headers.filter(([name]) => !OF_THE_BYTES.has(name));
     return shown(Buffer.from(text), headers, names);
   };
+}
+
+/** Where a token belongs. */
+function specsOf(
+  call: Call,
+  environment: string,
+  mints: Extract<Mints, { readonly kind: 'new' }>,
+  key: TokenKey,
+  name: string,
+): readonly CredentialSpec[] {
+  const common = { name, environment, presented: true };
+  if (key === 'access_token') {
+    const place = { kind: 'header', name: 'authorization', format: 'Bearer {}' } as const;
+    return mints.hosts.map((at) => ({ ...common, ...at, allowsPath: () => true, place }));
+  }
+  // What renews or names it goes back to where it came from.
+  const { method, path, target } = call;
+  const { host, port } = target;
+  const allowsPath = (asked: string): boolean => asked === path;
+  const place = { kind: 'field', key } as const;
+  return [{ ...common, host, port, methods: [method], allowsPath, place, mints }];
 }
 
 /** At a path that is named after tokens, more is taken for one than the members that the RFC names. */

@@ -1,46 +1,13 @@
 // Takes the values of credentials out of what comes back: each byte of one becomes `*`, so that lengths
-// and framing stay as the upstream made them. A value is found whole, in the forms that servers echo it
-// in (as it is, in JSON, in a URL, in hexadecimal, in base64 at any offset), also when it arrives in
-// parts: bytes that could be the beginning of one wait for those that decide it.
+// and framing stay as the upstream made them. All of them are looked for in the bytes as they came,
+// and each is found whole, also where it overlaps another one or arrives in parts: bytes that could be
+// the beginning of one wait for those that decide it, and nothing else does. Linear in the bytes.
 
 import type { ByteSource, Headers } from '../core/call.ts';
+import type { OnEnd } from './automaton.ts';
+import { type Part, type Search, SHORTEST } from './search.ts';
 
-/** Shorter ones would be found in everything. */
-const SHORTEST = 8;
 const STAR = 0x2a;
-
-export interface Needle {
-  /** Of the credential. */
-  readonly name: string;
-  readonly bytes: Buffer;
-}
-
-export function needlesOf(name: string, value: string): readonly Needle[] {
-  const raw = Buffer.from(value);
-  if (raw.length < SHORTEST) return [];
-  const inUrl = encodeURIComponent(value);
-  const inJson = JSON.stringify(value).slice(1, -1);
-  const hex = raw.toString('hex');
-  const inBase64 = [0, 1, 2].map((offset) => base64At(raw, offset));
-  const forms = new Set([
-    ...[value, inJson, inJson.replaceAll('/', '\\/'), hex, hex.toUpperCase()],
-    ...[inUrl, inUrl.replaceAll('%20', '+')].flatMap((text) => [text, lowerEscapes(text)]),
-    ...inBase64.flatMap((text) => [text, text.replaceAll('+', '-').replaceAll('/', '_')]),
-  ]);
-  return [...forms].map((form) => ({ name, bytes: Buffer.from(form) }));
-}
-
-/** The part of it that its neighbours have no say in, after `offset` bytes of a group of three. */
-function base64At(raw: Buffer, offset: number): string {
-  const before = Math.ceil((offset * 8) / 6);
-  const whole = Math.floor(((offset + raw.length) * 8) / 6);
-  const text = Buffer.concat([Buffer.alloc(offset), raw]).toString('base64');
-  return text.slice(before, whole);
-}
-
-function lowerEscapes(text: string): string {
-  return text.replace(/%../g, (found) => found.toLowerCase());
-}
 
 export interface Redactor {
   /** Names of the credentials that were found so far. */
@@ -49,69 +16,100 @@ export interface Redactor {
   body(source: ByteSource): ByteSource;
 }
 
-export function createRedactor(needles: readonly Needle[]): Redactor {
+/** What waits to be decided: as it came, and with stars for what is found in it already. */
+interface Held {
+  readonly came: Buffer;
+  readonly shown: Buffer;
+}
+
+const NOTHING: Held = { came: Buffer.alloc(0), shown: Buffer.alloc(0) };
+
+export function createRedactor(search: Search): Redactor {
   const found = new Set<string>();
 
-  /** The bytes with stars in them; the same ones when there is nothing to hide. */
-  const starred = (bytes: Buffer): Buffer => {
-    let out = bytes;
-    for (const { name, bytes: needle } of needles) {
-      for (let at = out.indexOf(needle); at >= 0; at = out.indexOf(needle, at + needle.length)) {
-        // What arrived belongs to whoever sent it.
-        if (out === bytes) out = Buffer.from(bytes);
-        out.fill(STAR, at, at + needle.length);
-        found.add(name);
-      }
+  /** `shown`, or a copy of it, with stars for what `part` finds in `came`, and its state after them. */
+  const starred = (
+    part: Part,
+    state: number,
+    { came, shown }: Held,
+    from: number,
+  ): { readonly state: number; readonly shown: Buffer } => {
+    const begins: number[] = [];
+    const ends: number[] = [];
+    const onEnd: OnEnd = ({ name, bytes }, end) => {
+      found.add(name);
+      begins.push(end - bytes.length);
+      ends.push(end);
+    };
+    const after = part.read(state, came, from, onEnd);
+    if (ends.length === 0) return { state: after, shown };
+    // What arrived belongs to whoever sent it.
+    const stars = Buffer.from(shown);
+    // From the last one on, so that where they overlap each byte is written once.
+    let floor = came.length;
+    for (let i = ends.length - 1; i >= 0; i--) {
+      const begin = begins[i] as number;
+      if (begin >= floor) continue;
+      stars.fill(STAR, begin, Math.min(ends[i] as number, floor));
+      floor = begin;
     }
-    return out;
+    return { state: after, shown: stars };
   };
 
-  const shortest = Math.min(...needles.map(({ bytes }) => bytes.length));
-  const shown = (headers: Headers): Headers =>
+  const shownHeaders = (headers: Headers): Headers =>
     headers.map((field) => {
       const [name, value] = field;
-      // As nearly all are.
-      if (value.length < shortest) return field;
-      return [name, starred(Buffer.from(value, 'latin1')).toString('latin1')];
+      // As many are.
+      if (value.length < SHORTEST) return field;
+      const came = Buffer.from(value, 'latin1');
+      let shown: Buffer = came;
+      for (const part of search.parts) ({ shown } = starred(part, 0, { came, shown }, 0));
+      return shown === came ? field : [name, shown.toString('latin1')];
     });
 
   return {
     found,
-    headers: shown,
+    headers: shownHeaders,
     body: (source) => ({
       flow(sink) {
-        let held: Buffer | undefined;
+        let held = NOTHING;
+        let parts: readonly Part[] = [];
+        let states: number[] = [];
         return source.flow({
           write(chunk) {
-            const bytes = starred(held === undefined ? view(chunk) : Buffer.concat([held, chunk]));
-            const waits = undecided(bytes, needles);
-            held = waits === 0 ? undefined : bytes.subarray(bytes.length - waits);
-            return waits === bytes.length || sink.write(bytes.subarray(0, bytes.length - waits));
+            const bytes = view(chunk);
+            let from = held.came.length;
+            const came = from === 0 ? bytes : Buffer.concat([held.came, bytes]);
+            let shown = from === 0 ? bytes : Buffer.concat([held.shown, bytes]);
+            if (search.parts !== parts) {
+              // What waits is read again, with the needles that came since.
+              parts = search.parts;
+              states = parts.map(() => 0);
+              from = 0;
+            }
+            let waits = 0;
+            for (const [i, part] of parts.entries()) {
+              const read = starred(part, states[i] as number, { came, shown }, from);
+              states[i] = read.state;
+              shown = read.shown;
+              waits = Math.max(waits, part.waits(read.state));
+            }
+            const decided = came.length - waits;
+            held =
+              waits === 0
+                ? NOTHING
+                : { came: came.subarray(decided), shown: shown.subarray(decided) };
+            return decided === 0 || sink.write(shown.subarray(0, decided));
           },
           end(trailers) {
-            if (held !== undefined) sink.write(held);
-            sink.end(trailers && shown(trailers));
+            if (held.shown.length > 0) sink.write(held.shown);
+            sink.end(trailers && shownHeaders(trailers));
           },
           fail: (error) => sink.fail(error),
         });
       },
     }),
   };
-}
-
-/** How many of the last bytes could be the beginning of a needle. */
-function undecided(bytes: Buffer, needles: readonly Needle[]): number {
-  const { length } = bytes;
-  let most = 0;
-  for (const { bytes: needle } of needles) {
-    let at = bytes.indexOf(needle[0] as number, Math.max(0, length - needle.length + 1));
-    // Only what waits longer than what is known to wait already is of interest.
-    while (at >= 0 && length - at > most) {
-      if (bytes.compare(needle, 0, length - at, at) === 0) most = length - at;
-      at = bytes.indexOf(needle[0] as number, at + 1);
-    }
-  }
-  return most;
 }
 
 function view(chunk: Uint8Array): Buffer {

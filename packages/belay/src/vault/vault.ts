@@ -10,6 +10,7 @@ import type { Call, CallBody, CallKind, Headers, Response } from '../core/call.t
 import { hostPort, printable } from '../core/target.ts';
 import type { CredentialSpec } from './credential.ts';
 import { decoded, decoderOf } from './decode.ts';
+import { needlesOf } from './forms.ts';
 import { createCapture, OF_THE_BYTES, type Screened, type Withheld } from './minted.ts';
 import {
   BODY,
@@ -21,7 +22,8 @@ import {
   withField,
   withKey,
 } from './places.ts';
-import { createRedactor, type Needle, needlesOf } from './redact.ts';
+import { createRedactor } from './redact.ts';
+import { createSearch } from './search.ts';
 import { asksForToken, couldHoldToken } from './tokens.ts';
 
 /** The credentials of one run: what the launcher read once, for that run only. */
@@ -71,6 +73,8 @@ interface Held extends CredentialSpec {
 const NONE: readonly string[] = [];
 /** What an answer that is looked into must not be: coded, or a part. */
 const LEFT_OUT = new Set(['accept-encoding', 'sec-websocket-extensions', 'range', 'if-range']);
+/** The forms of all values together, in bytes: what looking for them takes in memory is ten times that. */
+const MOST_SOUGHT = 2 * 1024 * 1024;
 /** Answers whose fields may speak of a body that is not there. */
 const WITHOUT_BODY = new Set([204, 304]);
 
@@ -84,7 +88,8 @@ export function createVault(
     value,
     placeholder: placeholderOf(spec.name),
   }));
-  const needles: Needle[] = held.flatMap(({ name, value }) => needlesOf(name, value));
+  const search = createSearch();
+  search.add(held.flatMap(({ name, value }) => needlesOf(name, value)));
   const atHome = (call: Call, environment: string): readonly Held[] =>
     held.filter(
       (credential) =>
@@ -109,23 +114,26 @@ export function createVault(
     ];
   };
 
-  const hold = (spec: CredentialSpec, value: string, placeholder: string): void => {
-    held.push({ ...spec, value, placeholder });
-    needles.push(...needlesOf(spec.name, value));
+  const hold = (specs: readonly CredentialSpec[], value: string, placeholder: string): boolean => {
+    const needles = needlesOf(specs[0]?.name ?? '', value);
+    const size = needles.reduce((sum, { bytes }) => sum + bytes.length, search.size);
+    if (size > MOST_SOUGHT) return false;
+    for (const spec of specs) held.push({ ...spec, value, placeholder });
+    search.add(needles);
+    return true;
   };
   const renew = (name: string, value: string): void => {
     for (const credential of held) {
       if (credential.name !== name || credential.value === value) continue;
       // What was sent under the old one may still come back.
-      const old = needlesOf(name, credential.value);
-      const others = needles.filter((needle) => needle.name !== name);
-      needles.splice(0, needles.length, ...others, ...old, ...needlesOf(name, value));
+      search.remove(name);
+      search.add([...needlesOf(name, credential.value), ...needlesOf(name, value)]);
       credential.value = value;
     }
   };
 
   const starred = (answer: Response) => {
-    const redactor = createRedactor(needles);
+    const redactor = createRedactor(search);
     const headers = redactor.headers(answer.headers);
     const shown: Response = { ...answer, headers, body: redactor.body(answer.body) };
     return { shown, found: redactor.found };
@@ -220,7 +228,7 @@ export function createVault(
     renew,
     clear() {
       held.length = 0;
-      needles.length = 0;
+      search.clear();
     },
   };
 }

@@ -12,7 +12,10 @@ import { verifies } from '../verifies.ts';
 import { openPlace, type Place } from './place.ts';
 import { startUpstream, type Upstream } from './upstreams.ts';
 
-const env = { ONE: 'stag/ing+can"ary=1', TWO: 'prod/uct?ion can"ary~22', PASSWORD: 'pass:word+1' };
+const env = {
+  ...{ ONE: 'stag/ing+can"ary=1', TWO: 'prod/uct?ion can"ary~22', PASSWORD: 'pass:word+1' },
+  ...{ CLIENT: 'client-0123', PAIR: 'client-0123:secret-part' },
+};
 const AGENTS = { one: { key: env.ONE }, two: { key: env.TWO } } as const;
 type Agent = keyof typeof AGENTS;
 /** RFC 6455 section 1.3. */
@@ -31,6 +34,9 @@ beforeAll(async () => {
     ...{ from, environment, host: 'api.example', methods: ['GET', 'HEAD'], paths: ['/**'] },
     ...{ header: 'x-key', variable: 'KEY' },
   });
+  const pair = (from: string) => ({
+    ...{ from, environment: 'staging', host: 'api.example', methods: ['GET'], paths: ['/pair/**'] },
+  });
   const allow = ['api.example', 'other.example'];
   place.put('ca.pem', upstream.caPem);
   const declared = { address: upstream.address, tls: { ca: './ca.pem' } };
@@ -45,6 +51,8 @@ beforeAll(async () => {
     credentials: {
       's-key': key('staging', 'env:ONE'),
       'p-key': key('production', 'env:TWO'),
+      client: { ...pair('env:CLIENT'), header: 'x-client' },
+      pair: { ...pair('env:PAIR'), header: 'x-pair' },
       basic: {
         ...{ from: 'env:PASSWORD', environment: 'staging', host: 'api.example' },
         ...{ methods: ['GET'], paths: ['/basic'], basic: 'bot' },
@@ -266,6 +274,31 @@ verifies(
     );
     expect(results[0]?.error).toBeUndefined();
     expect(heard).toBe(5);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
+  'vault.canary-overlap',
+  'of two values of which one begins with the other, neither leaves a part of itself',
+  async () => {
+    upstream.answer = (request, reply) => {
+      const { 'x-client': client, 'x-pair': pair } = request.headers;
+      const text = `${client}, ${pair}; ${client}:other`;
+      said.push(text);
+      reply.setHeader('x-echo', `${pair}`);
+      const cut = Number(request.url?.split('/').at(-1));
+      reply.write(text.slice(0, cut));
+      setTimeout(() => reply.end(text.slice(cut)), 20);
+    };
+    const client = stars(env.CLIENT);
+    const pair = stars(env.PAIR);
+    for (const cut of [0, env.CLIENT.length * 2 + 2, 30]) {
+      const { one } = await got(`pair/${cut}`);
+      expect(said).toContain(`${env.CLIENT}, ${env.PAIR}; ${env.CLIENT}:other`);
+      expect(one).toContain(`x-echo: ${pair}`);
+      expect(one.endsWith(`${client}, ${pair}; ${client}:other`), one).toBe(true);
+    }
   },
   { timeoutMs: 60_000 },
 );

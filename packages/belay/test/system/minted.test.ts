@@ -83,6 +83,14 @@ function fresh(): string {
   return token;
 }
 
+/** Of one length, nearly one letter. */
+function hostile(length: number): string {
+  const mark = `b${randomBytes(4).toString('hex')}`;
+  const token = mark.padStart(length >> 1, 'a').padEnd(length, 'a');
+  tokens.push(token);
+  return token;
+}
+
 /** By the path of the request. */
 function answer(request: IncomingMessage, reply: ServerResponse, body: string): void {
   const path = request.url?.split('?')[0] ?? '';
@@ -96,7 +104,10 @@ function answer(request: IncomingMessage, reply: ServerResponse, body: string): 
   } else if (path === '/oauth/deep') {
     const token = fresh();
     json({ ok: true, team: { user: { accessToken: token } }, again: `it is ${token}` });
-  } else if (path === '/oauth/own-key') json({ ticket: fresh() });
+  } else if (path === '/oauth/hostile') json({ access_token: hostile(4_096) });
+  else if (path === '/oauth/long') json({ access_token: hostile(4_097) });
+  else if (path === '/letters') reply.end('a'.repeat(2 ** 20));
+  else if (path === '/oauth/own-key') json({ ticket: fresh() });
   else if (path === '/oauth/coded') {
     const bytes = gzipSync(JSON.stringify(pair()));
     reply.writeHead(200, { 'content-type': JSON_TYPE, 'content-encoding': 'gzip' }).end(bytes);
@@ -281,6 +292,35 @@ verifies(
     expect(tokens.length).toBeGreaterThanOrEqual(12);
   },
   { timeoutMs: 60_000 },
+);
+
+verifies(
+  'vault.canary-cost',
+  'tokens that an endpoint makes so that looking for them is slow make no other answer slow',
+  async () => {
+    const ask = curl(`${ASK} https://auth.example/oauth/hostile`);
+    const letters = curl('https://api.example/letters');
+    const got = await both([
+      shell(`for i in $(seq 20); do ${ask} > /dev/null || exit 1; done; ${letters} | wc -c`),
+      shell(`${member('access_token', ask)}; ${curl(`${WITH} https://api.example/echo`)}`),
+      shell(curl(`-w "%{http_code}" ${ASK} https://auth.example/oauth/long`)),
+      shell(curl(`${ASK} https://auth.example/oauth/own-key`)),
+    ]);
+    for (const agent of each) {
+      const { out, run } = got[agent];
+      expect(out[0]?.trim()).toBe(`${2 ** 20}`);
+      // It is a token like any other, up to a length.
+      expect(JSON.parse(out[1] ?? '').said).toBe(`Bearer ${'*'.repeat(4_096)}`);
+      expect(out[2]).toMatch(/token.*403$/s);
+      expect(out[3]).toMatch(/^{"ticket":"blp-/);
+      const withheld = (await outcomes(run)).filter(({ error }) => error?.code === 'answer.token');
+      expect(withheld.map(({ error }) => error?.reason)).toEqual([
+        'its `access_token` cannot be held',
+      ]);
+    }
+    expect(tokens).toHaveLength(2 * 23);
+  },
+  { timeoutMs: 90_000 },
 );
 
 verifies(
