@@ -165,7 +165,8 @@ export const requirements = {
     behaviour: 'no value is in the ledger, a log, a message or a file of the installation',
   },
   'vault.exec': {
-    behaviour: 'a credential helper is asked outside, once, and its failure is one clear line',
+    behaviour:
+      'a credential helper is asked outside, once, is nothing that an agent can write, and its failure is one clear line',
   },
 
   // policy and config

@@ -1,33 +1,27 @@
 // Reads the secrets that a run needs, once, with the user's rights, for the launcher to hand over.
 // Only credentials of the run's environment are read. A value is never in a message.
 
-import { spawnSync } from 'node:child_process';
-import {
-  accessSync,
-  closeSync,
-  constants,
-  fstatSync,
-  openSync,
-  readFileSync,
-  realpathSync,
-} from 'node:fs';
-import { isAbsolute, join, resolve, sep } from 'node:path';
+import { closeSync, constants, fstatSync, openSync, readFileSync, realpathSync } from 'node:fs';
+import { resolve, sep } from 'node:path';
 import { BelayError } from '../core/errors.ts';
 import { type ConfigBundle, parseBundle } from './bundle.ts';
-import type { CredentialConfig, SecretSource } from './config.ts';
+import type { CredentialConfig } from './config.ts';
+import { askHelper } from './helper.ts';
 import { type Asked, selectGrant } from './select.ts';
 
 const MOST_BYTES = 65_536;
 
 /**
- * Values by the name of the credential. `directory` is what a relative `file:` starts from. Throws
- * ERR_SECRET with the place of the reference when one cannot be read.
+ * Values by the name of the credential. `directory` is what a relative `file:` starts from; it and
+ * `writable`, real paths, are what agents can write. Throws ERR_SECRET with the place of the reference
+ * when one cannot be read.
  */
 export function readSecrets(
   bundle: ConfigBundle,
   env: Readonly<Record<string, string | undefined>>,
   asked: Asked = {},
   directory: string = '.',
+  writable: readonly string[] = [],
 ): Record<string, string> {
   const config = parseBundle(bundle);
   if (config.credentials.length === 0) return {};
@@ -35,7 +29,7 @@ export function readSecrets(
   const values: Record<string, string> = {};
   for (const credential of config.credentials) {
     if (credential.environment !== environment) continue;
-    values[credential.name] = readSecret(credential, env, directory);
+    values[credential.name] = readSecret(credential, env, directory, writable);
   }
   return values;
 }
@@ -56,6 +50,7 @@ function readSecret(
   credential: CredentialConfig,
   env: Readonly<Record<string, string | undefined>>,
   directory: string,
+  writable: readonly string[],
 ): string {
   const { from } = credential;
   if (from.kind === 'env') {
@@ -70,7 +65,9 @@ function readSecret(
     return checked(credential, value);
   }
   if (from.kind === 'exec') {
-    return checked(credential, askHelper(credential, from, env, realpathSync(directory)));
+    const answer = askHelper(from, env, [realpathSync(directory), ...writable]);
+    if (answer.kind === 'said') return checked(credential, answer.text);
+    throw refused(credential, `the helper \`${from.program}\` ${answer.why}`, answer.hint);
   }
   let text: string;
   try {
@@ -84,56 +81,6 @@ function readSecret(
     );
   }
   return checked(credential, text.replace(/\r?\n$/, ''));
-}
-
-const HELPER_MS = 10_000;
-
-/** What it says on stderr may hold the secret, and is shown to nobody. */
-function askHelper(
-  credential: CredentialConfig,
-  { program, args }: Extract<SecretSource, { kind: 'exec' }>,
-  env: Readonly<Record<string, string | undefined>>,
-  workdir: string,
-): string {
-  const fail = (reason: string, hint?: string) =>
-    refused(credential, `the helper \`${program}\` ${reason}`, hint);
-  const path = helperPath(program, env.PATH ?? '');
-  if (path === undefined) throw fail('does not exist', 'write its whole path');
-  // What an agent can write must not run outside its sandbox.
-  if (path.startsWith(workdir + sep)) throw fail('is in the workspace', 'keep it outside');
-  const { status, signal, stdout, error } = spawnSync(path, args, {
-    cwd: '/',
-    env,
-    stdio: ['ignore', 'pipe', 'ignore'],
-    timeout: HELPER_MS,
-    killSignal: 'SIGKILL',
-    maxBuffer: MOST_BYTES,
-    encoding: 'utf8',
-  });
-  if ((error as NodeJS.ErrnoException | undefined)?.code === 'ETIMEDOUT') {
-    throw fail(`did not answer within ${HELPER_MS / 1000} s`);
-  }
-  if (error !== undefined) throw fail(`cannot be asked: ${why(error)}`);
-  if (status !== 0) throw fail(signal === null ? `ended with ${status}` : `was ended by ${signal}`);
-  const text = stdout.replace(/\r?\n$/, '');
-  if (text.includes('\n')) throw fail('said more than one line');
-  return text;
-}
-
-/** Where it really is, or undefined. A name without a slash is looked for in PATH. */
-function helperPath(program: string, path: string): string | undefined {
-  const places = program.includes('/') ? [''] : path.split(':').filter((at) => isAbsolute(at));
-  if (program.includes('/') && !isAbsolute(program)) return undefined;
-  for (const place of places) {
-    try {
-      const found = realpathSync(place === '' ? program : join(place, program));
-      accessSync(found, constants.X_OK);
-      return found;
-    } catch {
-      // Not here.
-    }
-  }
-  return undefined;
 }
 
 /** In the workspace, where agents write, no link is followed: it would lead where one of them chose. */

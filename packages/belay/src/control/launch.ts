@@ -27,7 +27,7 @@ import { gitHosts } from './git-hosts.ts';
 import type { Home } from './home.ts';
 import { listChanges } from './list-changes.ts';
 import { findLogin, type OwnLogin } from './login.ts';
-import { type OpenPaths, openPaths } from './open-paths.ts';
+import { type OpenPaths, openPaths, stateOf } from './open-paths.ts';
 import {
   type Containment,
   type DaemonStatus,
@@ -82,7 +82,9 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   }
   const bundle = loadBundle(workdir.path);
   const asked = await whoIsAsked(options);
-  const secrets = readSecrets(bundle, options.env, asked, workdir.path);
+  const paths = openPaths(options.paths, home);
+  const writable = [...paths.write, stateOf(home)];
+  const secrets = readSecrets(bundle, options.env, asked, workdir.path, writable);
   const external = options.containment === 'external';
   if (external) warnOutside(options, workdir);
   const target = external
@@ -93,7 +95,6 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
         workdir: workdir.path,
       });
 
-  const paths = openPaths(options.paths, home);
   const before = surveyWorkspace(workdir.path, reliedUpon(home.run));
   if (before.unwalked > 0 && !external) {
     const what = before.unwalked === 1 ? 'folder was' : 'folders were';

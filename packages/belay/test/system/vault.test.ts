@@ -1,7 +1,7 @@
 // Credentials of two environments, used by two agents at once: each real value goes to its own place and
 // nowhere else, and a placeholder that turns up where it does not belong stops its call.
 
-import { chmodSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { verifies } from '../verifies.ts';
@@ -288,7 +288,7 @@ verifies(
       [helper('much', 'head -c 100000 /dev/zero'), /cannot be asked/],
       [join(outside.path, 'missing'), /does not exist/],
       ['no-such-helper', /does not exist/],
-      [join(place.workdir, 'mine'), /is in the workspace/],
+      [join(place.workdir, 'mine'), /is where the agent can write/],
       ['./mine', /does not exist/],
     ] as const) {
       configure(`exec:${from}`);
@@ -301,6 +301,65 @@ verifies(
     }
     configure(`exec:${join(outside.path, 'helper')} --for bot`);
     expect((await place.run(['--agent', 'one'], ['true'], { env })).status).toBe(0);
+  },
+  { timeoutMs: 90_000 },
+);
+
+verifies(
+  'vault.exec',
+  'what an agent writes into a folder of PATH, or makes a link of, is not run as a helper',
+  async () => {
+    // As with direnv: the workspace's own programs come first.
+    const bin = join(place.workdir, 'bin');
+    mkdirSync(bin);
+    const planted = `#!/bin/sh\ntouch ${bin}/ran\necho secret-from-inside\n`;
+    const plant = (name: string): void => {
+      writeFileSync(join(bin, name), planted);
+      chmodSync(join(bin, name), 0o755);
+    };
+    const PATH = `${bin}:${outside.path}:${process.env.PATH}`;
+    const asked = (from: string, args: readonly string[] = []) => {
+      configure(`exec:${from}`);
+      const variables = { ...env, PATH, BASH_ENV: join(bin, 'read') };
+      return place.run(['--agent', 'one', ...args], ['true'], { env: variables });
+    };
+    const expectNothingRan = (): void => expect(existsSync(join(bin, 'ran'))).toBe(false);
+    // By a link to a shell, which reads its first argument from the same folder.
+    plant('read');
+    symlinkSync('/bin/bash', join(bin, 'op'));
+    const missing = await asked('op read op://vault/item');
+    expectNothingRan();
+    expect(missing.stderr).toMatch(/the helper `op` does not exist/);
+    for (const way of [
+      join(bin, 'op'),
+      join(outside.path, 'way/op'),
+      join(outside.path, 'to-op'),
+    ]) {
+      rmSync(join(outside.path, 'way'), { force: true });
+      symlinkSync(bin, join(outside.path, 'way'));
+      rmSync(join(outside.path, 'to-op'), { force: true });
+      symlinkSync(join(bin, 'op'), join(outside.path, 'to-op'));
+      const refused = await asked(`${way} ${join(bin, 'read')}`);
+      expect(refused.stderr).toMatch(/the helper `.*` is where the agent can write/);
+      expect(refused.status).toBe(2);
+    }
+    expectNothingRan();
+    // What a good helper asks for by name is none of the agent's either.
+    plant('pass-store');
+    helper('pass-store', `echo ${BASIC}`);
+    helper('asks', 'exec bash -c pass-store');
+    const good = await asked('asks');
+    expect(good.status, good.stderr).toBe(0);
+    // A folder that is opened for writing is one of the agent's places too.
+    const opened = await asked('asks', ['--allow-write', outside.path]);
+    expect(opened.stderr).toMatch(/the helper `asks` does not exist/);
+    expectNothingRan();
+    // The harmless twin: the same name, from a folder outside.
+    helper('op', `echo ${BASIC}`);
+    const twin = await asked('op read op://vault/item');
+    expect(twin.status, twin.stderr).toBe(0);
+    expectNothingRan();
+    configure(`exec:${join(outside.path, 'helper')} --for bot`);
   },
   { timeoutMs: 90_000 },
 );
