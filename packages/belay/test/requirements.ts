@@ -130,7 +130,7 @@ export const requirements = {
   },
   'login.granted': {
     behaviour:
-      'a login is used where the grant allows its host and nothing else is configured for it',
+      'a login is used where the grant allows its host and nothing else is configured for it, and no agent renews or replaces it',
   },
   'login.renewed': {
     behaviour: 'a login that ends is renewed once for all runs, on the record, and written back',

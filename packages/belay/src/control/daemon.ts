@@ -133,10 +133,10 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       ...runs,
       identify(id) {
         const run = runs.identify(id);
-        const login = logins.of(id);
-        return 'step' in run || login === undefined
+        const joined = logins.of(id);
+        return 'step' in run || joined === undefined
           ? run
-          : { ...run, judge: judgeOfRenewal(login) };
+          : { ...run, judge: judgeOfRenewal(joined.login), vault: joined.vault };
       },
     },
   });

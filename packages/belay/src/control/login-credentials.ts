@@ -1,5 +1,7 @@
-// The tokens of a login as credentials of a run: the access token for the host that takes it, the others
-// for the endpoint that renews them, each used only where its placeholder stands.
+// The tokens of a login as credentials: the access token for the host that takes it, the others for the
+// endpoint that renews them, each used only where its placeholder stands. INVARIANT: I5: what renews is
+// for renewals that the daemon raises. An agent would have another login taken for its user's: it
+// knows a code for one, and what the endpoint answers with takes the place of what is held.
 
 import { parseHost } from '../core/target.ts';
 import type { LoginTokens } from '../sandbox/profiles/login-file.ts';
@@ -14,12 +16,18 @@ export function namesOf({
   return { access, refresh: `${access}-refresh_token`, idToken: `${access}-id_token` };
 }
 
+export interface LoginCredential {
+  readonly spec: CredentialSpec;
+  readonly value: string;
+}
+
+/** Of a renewal. */
 export function credentialsOf(
   login: Login,
   environment: string,
   tokens: LoginTokens,
   onRenewed: (tokens: RenewedTokens) => void,
-): readonly { readonly spec: CredentialSpec; readonly value: string }[] {
+): readonly LoginCredential[] {
   const names = namesOf(login);
   const { path } = login.renewal;
   const common = { environment, port: 443, presented: true };
@@ -57,4 +65,12 @@ export function credentialsOf(
     { spec: refresh, value: tokens.refresh },
     ...(tokens.idToken === undefined ? [] : [{ spec: id, value: tokens.idToken }]),
   ];
+}
+
+/** As the run holds them that uses the login. */
+export function forAgent(credentials: readonly LoginCredential[]): readonly LoginCredential[] {
+  return credentials.map(({ spec: { mints: _, ...spec }, value }) => ({
+    spec: { ...spec, reserved: spec.place.kind === 'field' },
+    value,
+  }));
 }

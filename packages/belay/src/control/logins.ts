@@ -9,22 +9,23 @@ import type { Clock, Random, RunId } from '../core/ids.ts';
 import { endOf, type LoginTokens } from '../sandbox/profiles/login-file.ts';
 import type { Login } from '../sandbox/profiles/profile.ts';
 import { PROFILES } from '../sandbox/profiles/profiles.ts';
-import type { CredentialSpec, RenewedTokens } from '../vault/credential.ts';
-import { credentialsOf, namesOf } from './login-credentials.ts';
+import type { RenewedTokens } from '../vault/credential.ts';
+import { createVault, type Vault } from '../vault/vault.ts';
+import { credentialsOf, forAgent, type LoginCredential, namesOf } from './login-credentials.ts';
 import type { LoginAnswer, LoginNotice, OpenRun } from './protocol.ts';
 import { drain, renewalCall } from './renewal.ts';
 
 export interface JoinedLogin {
   readonly login: Login;
   readonly placeholders: LoginTokens;
-  readonly credentials: readonly { readonly spec: CredentialSpec; readonly value: string }[];
+  readonly credentials: readonly LoginCredential[];
 }
 
 /** A run that uses a login. */
 export interface LoginUser {
   readonly run: RunId;
   readonly environment: string;
-  readonly placeholderOf: (name: string) => string;
+  readonly placeholderOf: (name: string, value?: string) => string;
   /** In the run's vault. */
   readonly renew: (name: string, value: string) => void;
   readonly notify: (notice: LoginNotice) => void;
@@ -35,7 +36,8 @@ export interface Logins {
   join(user: LoginUser, asked: NonNullable<OpenRun['login']>): JoinedLogin | undefined;
   /** The launcher hears what is asked of it from now on. */
   opened(run: RunId): void;
-  of(run: RunId): Login | undefined;
+  /** Who judges a renewal of the run, and from where its tokens come. */
+  of(run: RunId): { readonly login: Login; readonly vault: Vault } | undefined;
   /** Carries a call out, with a login that is not about to end. */
   perform(call: Call, road: (call: Call) => Promise<Result>): Promise<Result>;
   /** What a launcher answers. */
@@ -44,12 +46,18 @@ export interface Logins {
   leave(run: RunId): Promise<void>;
 }
 
+interface Member extends LoginUser {
+  readonly placeholders: LoginTokens;
+  /** For renewals alone, and for as long as one lasts: the run's own is emptied at its end. */
+  readonly vault: Vault;
+}
+
 interface State {
   readonly key: string;
   readonly login: Login;
   readonly scopes: readonly string[];
   tokens: LoginTokens;
-  readonly users: Map<RunId, LoginUser & { readonly placeholders: LoginTokens }>;
+  readonly users: Map<RunId, Member>;
   /** Refresh tokens that were used and gave another. */
   readonly spent: Set<string>;
   /** What no launcher has written so far: in the file is what was spent for it. */
@@ -104,10 +112,13 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
     state.tokens = tokens;
     state.refused = false;
     const names = namesOf(state.login);
-    for (const { renew } of state.users.values()) {
-      renew(names.access, tokens.access);
-      renew(names.refresh, tokens.refresh);
-      if (tokens.idToken !== undefined) renew(names.idToken, tokens.idToken);
+    for (const { renew, vault } of state.users.values()) {
+      for (const kind of ['access', 'refresh', 'idToken'] as const) {
+        const value = tokens[kind];
+        if (value === undefined) continue;
+        renew(names[kind], value);
+        vault.renew(names[kind], value);
+      }
     }
   };
 
@@ -223,12 +234,13 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
         refresh: user.placeholderOf(names.refresh),
         ...(login.idToken === undefined ? {} : { idToken: user.placeholderOf(names.idToken) }),
       };
-      state.users.set(user.run, { ...user, placeholders });
-      byRun.set(user.run, state);
       const credentials = credentialsOf(login, user.environment, state.tokens, (found) =>
         renewed(joined, found),
       );
-      return { login, placeholders, credentials };
+      const vault = createVault(credentials, user.placeholderOf);
+      state.users.set(user.run, { ...user, placeholders, vault });
+      byRun.set(user.run, state);
+      return { login, placeholders, credentials: forAgent(credentials) };
     },
 
     opened(run) {
@@ -236,7 +248,11 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
       if (state !== undefined) state.writing = write(state);
     },
 
-    of: (run) => byRun.get(run)?.login,
+    of(run) {
+      const state = byRun.get(run);
+      const user = state?.users.get(run);
+      return state && user && { login: state.login, vault: user.vault };
+    },
 
     perform(call, road) {
       const state = byRun.get(call.run);

@@ -18,6 +18,8 @@ export interface CredentialSpec {
   readonly place: CredentialPlace;
   /** Used where its placeholder stands; absent: wherever it is bound. Fields of bodies always are. */
   readonly presented?: boolean;
+  /** Only the gateway uses it, in calls that it raises: it is put into none of the agent's. */
+  readonly reserved?: boolean;
   /** Calls with it are answered with tokens; absent: an answer that holds one is not passed on. */
   readonly mints?: Mints;
   /** Why a body is none that it may be used with; absent: any body. */

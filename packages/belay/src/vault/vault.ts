@@ -100,8 +100,10 @@ export function createVault(
     );
   const boundTo = (call: Call, environment: string): readonly Held[] =>
     atHome(call, environment).filter(
-      ({ methods, allowsPath }) =>
-        (methods === undefined || methods.includes(call.method)) && allowsPath(call.path),
+      ({ methods, allowsPath, reserved }) =>
+        reserved !== true &&
+        (methods === undefined || methods.includes(call.method)) &&
+        allowsPath(call.path),
     );
   /** At most one for each header; one whose placeholder the agent shows goes first. */
   const usedBy = (call: Call, environment: string): readonly Held[] => {
@@ -183,6 +185,9 @@ export function createVault(
           const here = owners.find((one) => one.host === host && one.port === port);
           if (here === undefined) {
             return `the placeholder of \`${owner.name}\`, which is for \`${hostPort(owner)}\`, in ${where}`;
+          }
+          if (here.reserved) {
+            return `the placeholder of \`${here.name}\`, which only the gateway uses, in ${where}`;
           }
           const inPlace =
             here.place.kind === 'field'

@@ -32,6 +32,8 @@ const AGENTS = { one: 'staging', two: 'production' } as const;
 type Agent = keyof typeof AGENTS;
 const each = Object.keys(AGENTS) as Agent[];
 const HOUR_MS = 3_600_000;
+/** Of another login than the user's, which an agent would put in its place. */
+const CODE = 'code-of-another-login';
 
 let upstream: Upstream;
 let place: Place;
@@ -64,8 +66,9 @@ beforeAll(async () => {
     };
     void textOf(request).then(async (body) => {
       if (url.endsWith('/oauth/token')) {
-        const asked = JSON.parse(body) as { refresh_token?: string };
-        renewals.push(asked.refresh_token ?? '');
+        const asked = JSON.parse(body) as { refresh_token?: string; code?: string };
+        renewals.push(asked.code ?? asked.refresh_token ?? '');
+        if (asked.code === CODE) return json(200, { ...pair(), expires_in: 28_800 });
         if (asked.refresh_token !== refresh) return json(400, { error: 'invalid_grant' });
         const fresh = pair(host === CHAT_AUTH);
         await onRenewal(reply);
@@ -427,7 +430,7 @@ verifies(
 
 verifies(
   'login.granted',
-  'a login is not read for a run that may not use it, and what an agent asks for itself is captured',
+  'a login is not read for a run that may not use it, and none is renewed or exchanged by an agent',
   async () => {
     mkdirSync(dirname(file()), { recursive: true });
     writeFileSync(file(), 'broken, and nobody looks');
@@ -452,20 +455,41 @@ verifies(
     expect(another.status, another.stderr).toBe(0);
 
     signIn(HOUR_MS);
-    const renew =
-      `R=$(sed -E 's/.*"refreshToken": ?"([^"]*)".*/\\1/;t;d' ~/.claude/.credentials.json); ` +
-      `curl -sS -w '%{http_code}\\n' -H 'content-type: application/json' ` +
-      `-d '{"grant_type":"refresh_token","refresh_token":"'$R'"}' https://${AUTH}/v1/oauth/token`;
+    const before = written();
+    const read = `R=$(sed -E 's/.*"refreshToken": ?"([^"]*)".*/\\1/;t;d' ~/.claude/.credentials.json)`;
+    const post = (body: string): string =>
+      `${read}; curl -sS -w '%{http_code}\\n' -H 'content-type: application/json' ` +
+      `-d '${body}' https://${AUTH}/v1/oauth/token`;
+    const renew = post(`{"grant_type":"refresh_token","refresh_token":"'$R'"}`);
+    const exchange = (more: string): string =>
+      post(`{"grant_type":"authorization_code","code":"${CODE}"${more}}`);
     const denied = await run('one', renew);
     expect(denied.stdout).toMatch(/403$/m);
     expect(denials(await place.entries(denied.summary?.run))[0]?.code).toBe('policy.no-permit');
     expect(renewals).toEqual([]);
-    const allowed = await run('one', `${renew}; ${ASK}`, ['--allow', AUTH]);
-    expect(allowed.stdout).toMatch(/"access_token":"blp-_login-claude-[0-9a-f]{32}".*200$/m);
-    expect(allowed.stdout).toMatch(/"ok":true.*200$/m);
-    expect(renewals).toHaveLength(1);
-    expect(written().claudeAiOauth.refreshToken).toBe(refresh);
-    await expectNoSecret(allowed.stdout, allowed.stderr);
+    // The endpoint may be asked: the user's token is not put in, and no other login taken in its place.
+    const swap = exchange(`,"refresh_token":"'$R'"`);
+    const allowed = await run('one', `${renew}; ${swap}; ${ASK}`, ['--allow', AUTH]);
+    expect(renewals).toEqual([]);
+    expect(written()).toEqual(before);
+    expect(allowed.stdout.match(/\d{3}$/gm)).toEqual(['403', '403', '200']);
+    for (const { code, reason } of denials(await place.entries(allowed.summary?.run))) {
+      expect(code).toBe('credential.misplaced');
+      expect(reason).toMatch(
+        /of `_login-claude-refresh_token`, which only the gateway uses, in the body/,
+      );
+    }
+    // Without it, a call like any other: what it is answered with is a token that nobody declared.
+    const alone = await run('one', `${exchange('')}; ${ASK}`, ['--allow', AUTH]);
+    expect(alone.stdout.match(/\d{3}$/gm)).toEqual(['403', '200']);
+    expect(renewals).toEqual([CODE]);
+    const outcomes = (await place.entries(alone.summary?.run)).filter(
+      (entry) => entry.type === 'outcome',
+    );
+    expect(outcomes[0]).toMatchObject({ error: { code: 'answer.token' } });
+    expect(written()).toEqual(before);
+    expect(used).toEqual([before.claudeAiOauth.accessToken, before.claudeAiOauth.accessToken]);
+    await expectNoSecret(allowed.stdout, allowed.stderr, alone.stdout);
     // At a host of its own choice a placeholder of a login is worth nothing, and is not sent.
     const stray = await run(
       'one',
