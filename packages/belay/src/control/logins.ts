@@ -60,8 +60,8 @@ interface State {
   readonly users: Map<RunId, Member>;
   /** Refresh tokens that were used and gave another. */
   readonly spent: Set<string>;
-  /** What no launcher has written so far: in the file is what was spent for it. */
-  unwritten: { readonly spent: string } | undefined;
+  /** What no launcher has said to be written: in the file may be any of what was spent until then. */
+  unwritten: { readonly spent: readonly string[] } | undefined;
   writing: Promise<void> | undefined;
   renewing: Promise<void> | undefined;
   renewedAt: number;
@@ -92,7 +92,7 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
 
   const ask = (
     user: LoginUser,
-    what: { ask: 'read' } | { ask: 'write'; spent: string; tokens: LoginTokens },
+    what: { ask: 'read' } | { ask: 'write'; spent: readonly string[]; tokens: LoginTokens },
   ): Promise<LoginAnswer | undefined> => {
     const ticket = tickets++;
     const key = `${user.run} ${ticket}`;
@@ -147,7 +147,8 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
     const expiresAt = expiresInS === undefined ? endOf(access) : now + expiresInS * 1000;
     const id = idToken ?? before.idToken;
     if (refresh !== undefined && refresh !== before.refresh) state.spent.add(before.refresh);
-    state.unwritten ??= { spent: before.refresh };
+    // The last one to be got may have been written by a launcher that did not come to say so.
+    state.unwritten = { spent: [...new Set([...state.spent, before.refresh])] };
     state.renewedAt = now;
     adopt(state, {
       access,

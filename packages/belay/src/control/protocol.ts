@@ -89,8 +89,8 @@ export interface OpenedRun {
 /** To the launcher, about its user's login file: to be answered by the ticket. */
 export type LoginNotice = { readonly kind: 'login'; readonly ticket: number } & (
   | { readonly ask: 'read' }
-  /** In the place of what was spent. */
-  | { readonly ask: 'write'; readonly spent: string; readonly tokens: LoginTokens }
+  /** In the place of any of what was spent. */
+  | { readonly ask: 'write'; readonly spent: readonly string[]; readonly tokens: LoginTokens }
 );
 
 /** Lines that follow on the run's stream. */

@@ -154,7 +154,9 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
     },
 
     login(id, answer) {
-      logins.answer(open(id).id, answer);
+      // Until its login is left, and not only while it is open: the answer is waited for at its end.
+      if (logins.of(id) === undefined) open(id);
+      logins.answer(id, answer);
     },
 
     async close(id, { status, reason, changes }) {

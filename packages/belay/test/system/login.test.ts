@@ -6,9 +6,9 @@ import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
-  existsSync,
   globSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -306,7 +306,7 @@ verifies(
     expect(after.claudeAiOauth.expiresAt).toBeGreaterThan(Date.now() + 7 * HOUR_MS);
     expect(after.mcpOAuth).toEqual(before.mcpOAuth);
     expect(statSync(file()).mode & 0o777).toBe(0o640);
-    expect(existsSync(`${file()}.belay`)).toBe(false);
+    expect(readdirSync(dirname(file()))).toEqual(['.credentials.json']);
     expect(used).toEqual(Array(4).fill(after.claudeAiOauth.accessToken));
 
     const all = (await Promise.all(runs.map(({ summary }) => place.entries(summary?.run)))).flat();
@@ -423,9 +423,31 @@ verifies(
     orphan.child.kill('SIGINT');
     expect((await orphan.ended).status).toBe(5);
     expect(written()).toEqual(last);
-    expect(existsSync(`${file()}.belay`)).toBe(false);
+    expect(readdirSync(dirname(file()))).toEqual(['.credentials.json']);
   },
   { timeoutMs: 90_000 },
+);
+
+verifies(
+  'login.kept',
+  'what is renewed while its run ends is written by its launcher, who is heard to the end',
+  async () => {
+    signIn(-HOUR_MS);
+    onRenewal = async () => void (await new Promise((resolve) => setTimeout(resolve, 2_000)));
+    const { summary, status, stderr } = await run('one', `(${ASK}) & sleep 1`);
+    expect(status, stderr).toBe(0);
+    expect(renewals).toHaveLength(1);
+    expect(written().claudeAiOauth.refreshToken).toBe(refresh);
+    const entries = await place.entries(summary?.run);
+    const renewal = entries.find((entry) => entry.type === 'intent' && entry.host === AUTH);
+    const call = renewal?.type === 'intent' ? renewal.call : '';
+    const answered = entries.find((entry) => entry.type === 'outcome' && entry.call === call);
+    const closed = entries.find(({ type }) => type === 'run.close');
+    // Nobody waits for an answer that is refused.
+    expect((closed?.ts ?? 0) - (answered?.ts ?? 0)).toBeLessThan(3_000);
+    expect(closed?.ts).toBeGreaterThanOrEqual(answered?.ts ?? Infinity);
+  },
+  { timeoutMs: 60_000 },
 );
 
 verifies(

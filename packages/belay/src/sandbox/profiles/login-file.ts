@@ -2,6 +2,7 @@
 // user's rights; what the agent gets is a file of the same shape with placeholders, whose end is far
 // off, so that it never tries to renew what it does not hold.
 
+import { randomUUID } from 'node:crypto';
 import {
   closeSync,
   constants,
@@ -9,14 +10,16 @@ import {
   fchownSync,
   fstatSync,
   fsyncSync,
+  lstatSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   type Stats,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { BelayError } from '../../core/errors.ts';
 import type { HomeFile, Login, Pointer } from './profile.ts';
 
@@ -40,6 +43,9 @@ type Members = Readonly<Record<string, unknown>>;
 
 const MOST_BYTES = 64 * 1024;
 const MOST_SCOPES = 64;
+/** Between the name of the file and what makes that of its successor unique. */
+const FRESH = '.belay-';
+const LEFT_OVER_MS = 600_000;
 /** 2100-01-01. */
 const FAR_MS = 4_102_444_800_000;
 
@@ -90,21 +96,23 @@ export function placeholderFile(
 }
 
 /**
- * Writes renewed tokens in the place of those that they were got for, and keeps all else. What someone
- * else has written meanwhile stays. Throws ERR_SECRET.
+ * Writes renewed tokens where the file holds a refresh token that is spent, and keeps all else. What
+ * someone else has written meanwhile stays. Throws ERR_SECRET.
  */
 export function writeLogin(
   login: Login,
   userHome: string,
-  spent: string,
+  spent: readonly string[],
   tokens: LoginTokens,
   nowMs: number,
 ): void {
   const path = join(userHome, login.path);
+  removeLeftovers(path, nowMs);
   const read = readWhole(path);
   if (read === undefined) return;
   const document = structuredClone(parseMembers(path, read.text)) as Record<string, unknown>;
-  if (at(document, login.refresh) !== spent) return;
+  const held = at(document, login.refresh);
+  if (typeof held !== 'string' || !spent.includes(held)) return;
   put(document, login.access, tokens.access);
   put(document, login.refresh, tokens.refresh);
   if (login.idToken !== undefined) put(document, login.idToken, tokens.idToken);
@@ -118,26 +126,51 @@ export function writeLogin(
   );
 }
 
-/** CRASH: before the rename the old file is whole, and after it the new one; the other is left over. */
+/**
+ * By a file of its own: another launcher, of this daemon or of another, may write at the same time.
+ * CRASH: before the rename the old file is whole, and after it the new one; what is left over then is
+ * removed by the next that writes.
+ */
 function replace(path: string, text: string, { mode, uid, gid }: Stats): void {
-  const fresh = `${path}.belay`;
-  rmSync(fresh, { force: true });
+  const fresh = `${path}${FRESH}${randomUUID()}`;
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
   const fd = openSync(fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
   try {
-    fchmodSync(fd, mode & 0o777);
-    if (process.getuid?.() === 0) fchownSync(fd, uid, gid);
-    writeFileSync(fd, text);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
+    try {
+      fchmodSync(fd, mode & 0o777);
+      if (process.getuid?.() === 0) fchownSync(fd, uid, gid);
+      writeFileSync(fd, text);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(fresh, path);
+  } catch (error) {
+    rmSync(fresh, { force: true });
+    throw error;
   }
-  renameSync(fresh, path);
   const folder = openSync(dirname(path), constants.O_RDONLY);
   try {
     fsyncSync(folder);
   } finally {
     closeSync(folder);
+  }
+}
+
+/** Of writers that are dead: one that lives takes milliseconds, and fails when its file is gone. */
+function removeLeftovers(path: string, nowMs: number): void {
+  const folder = dirname(path);
+  const begins = `${basename(path)}${FRESH}`;
+  let names: readonly string[];
+  try {
+    names = readdirSync(folder).filter((name) => name.startsWith(begins));
+  } catch {
+    return; // there is no file to write then, and whoever reads it says so
+  }
+  for (const name of names) {
+    const found = lstatSync(join(folder, name), { throwIfNoEntry: false });
+    if (found === undefined || nowMs - found.mtimeMs < LEFT_OVER_MS) continue;
+    rmSync(join(folder, name), { force: true });
   }
 }
 
