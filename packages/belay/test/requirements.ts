@@ -211,6 +211,9 @@ export const requirements = {
 
   // gateway and upstream
   'gw.intercept': { behaviour: 'TLS inside is answered by the installation CA, upstream verified' },
+  'gw.idle-memory': {
+    behaviour: 'an idle intercepted connection keeps no more of its handshake than it has to',
+  },
   'gw.streaming': { behaviour: 'large bodies stream both ways in flat memory' },
   'gw.proxy-407': { behaviour: 'the explicit proxy asks for credentials with 407' },
   'gw.denied-model': {

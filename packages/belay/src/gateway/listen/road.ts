@@ -29,6 +29,7 @@ import { refuseHttp2 } from './http2-refusal.ts';
 import type { LeafContexts } from './leaf-contexts.ts';
 import { peek, peekUntil } from './peek.ts';
 
+const PIECE_BYTES = 1_000;
 const HTTP_2 = 'h2';
 /** The first that a client offers too; who offers only the second is told that it is not. */
 const SPOKEN = ['http/1.1', HTTP_2];
@@ -69,6 +70,7 @@ export function createRoad(parts: RoadParts): Enter {
 
   function enterTls(attachment: Attachment, socket: Socket, to: Destination): void {
     let misdirected: string | undefined;
+    readInPieces(socket);
     const secure = new TLSSocket(socket, {
       isServer: true,
       ALPNCallback: ({ protocols }) => SPOKEN.find((name) => protocols.includes(name)),
@@ -152,6 +154,18 @@ export function createRoad(parts: RoadParts): Enter {
           return drop(attachment, socket, to, spoken.reason);
       }
     });
+  };
+}
+
+/**
+ * What a TLSSocket finds in its socket decides how much it keeps for the connection's life: the first
+ * piece gets a buffer of at least 1 KiB, and a buffer that is full one of 16 KiB behind it. A hello in
+ * pieces fills none; a client that sends more at once gets the second when it does.
+ */
+function readInPieces(socket: Socket): void {
+  const read = socket.read.bind(socket);
+  socket.read = (sizeBytes) => {
+    return read(sizeBytes ?? (Math.min(PIECE_BYTES, socket.readableLength) || undefined));
   };
 }
 
