@@ -76,7 +76,7 @@ async function fuzzGit(seconds: number, seed: number): Promise<GitFuzzFigures> {
   const known = new Set<string>();
 
   const judge = async (input: Buffer, draw: Chance): Promise<Judged> => {
-    const read = await bounded(() => reader.readPush(HEAD, input, true));
+    const read = await bounded(() => reader.readPush(HEAD, firstOf(input, true), PROVE));
     if (typeof read === 'string') return { problem: read };
     if (read.kind === 'unreadable') return { sort: read.reason };
     const list = reader.readCommands(input, true);
@@ -125,11 +125,17 @@ const HEAD = {
   bodyBytes: undefined,
 } satisfies Parameters<typeof Push.readPush>[0];
 
+const PROVE: Push.Prove = (follow) => follow(async () => {});
+
+function firstOf(bytes: Buffer, whole: boolean): Push.FirstBytes {
+  return bytes.length === 0 ? { kind: 'none' } : { kind: 'read', bytes, whole };
+}
+
 async function readAsItIs(
   { readPush }: Reader,
   { name, body, changes }: RealPush,
 ): Promise<readonly RefChange[]> {
-  const read = await readPush(HEAD, body, true);
+  const read = await readPush(HEAD, firstOf(body, true), PROVE);
   if (read.kind === 'unreadable') throw new Error(`git-fuzz: the push \`${name}\`: ${read.reason}`);
   const found = Object.fromEntries(read.refs.map(({ ref, change }) => [ref, change]));
   const sorted = (of: object): string => JSON.stringify(Object.entries(of).sort());
@@ -215,7 +221,7 @@ async function cutProblem(
   }
   if (input.length < end + PACK_MARK_BYTES) return undefined;
   const length = end + PACK_MARK_BYTES;
-  const read = await readPush(HEAD, input.subarray(0, length), false);
+  const read = await readPush(HEAD, firstOf(input.subarray(0, length), false), PROVE);
   if (read.kind === 'unreadable') return `unreadable when cut behind its list: ${read.reason}`;
   const unproven = refs.map((one) =>
     one.change === 'fast-forward' && one.old !== one.new ? { ...one, change: 'unproven' } : one,
