@@ -2,6 +2,7 @@
 // its identity: everything that came through it is that run's, whatever it says about itself. When
 // a connection goes, for whatever reason, every call on it is aborted, upstream side first.
 
+import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { ByteFlow } from '../core/call.ts';
 import type { NetDenial } from '../core/entry.ts';
@@ -70,8 +71,8 @@ export interface Connection {
   /** Why every request on it is refused: its TLS name contradicts its destination. */
   readonly misdirected: string | undefined;
   readonly calls: Set<OpenCall>;
-  /** A request is being answered. */
-  busy: boolean;
+  /** The answer to the one request that has been taken up. */
+  answering: ServerResponse | undefined;
   /** Starts those that arrived behind it. */
   readonly waiting: (() => void)[];
   open: boolean;
@@ -90,7 +91,7 @@ export function openConnection(
     target,
     misdirected,
     calls: new Set(),
-    busy: false,
+    answering: undefined,
     waiting: [],
     open: true,
   };
@@ -107,6 +108,12 @@ export function openCall({ calls }: Connection, heldBytes = 0): OpenCall {
   const call: OpenCall = { abort: new AbortController(), flow: undefined, moved: false, heldBytes };
   calls.add(call);
   return call;
+}
+
+/** Whether a request that arrived whole waits for its answer, or for the rest of it. */
+export function owesAnswer({ answering, calls, waiting }: Connection): boolean {
+  if (calls.size > 0 || waiting.length > 0) return true;
+  return answering !== undefined && !answering.headersSent && answering.req.complete;
 }
 
 /** Takes a call off the books; a second time changes nothing. */

@@ -12,8 +12,10 @@ import {
   type Connection,
   createAttachment,
   cut,
+  owesAnswer,
   type ReportedDenial,
 } from './connection.ts';
+import { breakOff } from './flow.ts';
 import { createServe } from './http/serve.ts';
 import { createHttpServer, endWith, startWithoutListening, syntaxError } from './http/server.ts';
 import { listenForBridge, type SeenQuery } from './listen/bridge-listener.ts';
@@ -112,7 +114,9 @@ export function createGateway(parts: GatewayParts): Gateway {
       const { host, port } = connection.target;
       report({ run: connection.attachment.run, host, port, reason });
     }
-    endWith(socket, status);
+    // In the place of an answer that is still to come, it would be that answer.
+    if (connection !== undefined && owesAnswer(connection)) breakOff(connection);
+    else endWith(socket, status);
   }
 
   const enter = createRoad({

@@ -42,17 +42,16 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
   // One at a time on each connection: what a client sends ahead comes in one piece, and thousands of
   // calls in one turn would keep every other run, and the beat of the guard, waiting.
   function serve(connection: Connection, request: IncomingMessage, reply: ServerResponse): void {
-    if (connection.busy) {
+    if (connection.answering !== undefined) {
       connection.waiting.push(() => start(connection, request, reply));
       return;
     }
-    connection.busy = true;
     start(connection, request, reply);
   }
 
   function next(connection: Connection): void {
     const waiting = connection.waiting.shift();
-    if (waiting === undefined) connection.busy = false;
+    if (waiting === undefined) connection.answering = undefined;
     else waiting();
   }
 
@@ -62,6 +61,7 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
     reply: ServerResponse,
     kind: 'http' | 'websocket' = 'http',
   ): void {
+    connection.answering = reply;
     if (connection.misdirected !== undefined) {
       refuseEarly(connection, request, reply, 421, connection.misdirected);
       return;
@@ -222,7 +222,6 @@ export function createServe({ perform, report, clock, random }: ServeParts): Ser
       reply.on('finish', () => {
         if (reply.statusCode !== 101) socket.destroySoon();
       });
-      connection.busy = true;
       start(connection, request, reply, 'websocket');
     },
     overrun(connection, request) {

@@ -51,7 +51,8 @@ export function createHttpServer(limits: HttpLimits, parts: HttpParts): Server {
     const connection = connections.get(request.socket);
     if (connection === undefined) return void socket.destroy();
     // Behind other requests its answer would have to wait for theirs, which nobody does.
-    if (connection.busy || onWebSocket === undefined) return onOverrun(connection, request);
+    if (connection.answering !== undefined || onWebSocket === undefined)
+      return onOverrun(connection, request);
     if (head.length > 0) socket.unshift(head);
     onWebSocket(connection, request, socket);
   });
@@ -123,11 +124,16 @@ export function syntaxError(
   return { status: '400 Bad Request', reason: `not HTTP/1.1: ${code}` };
 }
 
-/** A last answer on a raw socket, then its end. */
+/** How long a client may take to read a last answer, and to end its own side. */
+const LINGER_MS = 1_000;
+
+/** A last answer on a raw socket, then its end, whether or not the client ends too. */
 export function endWith(socket: Duplex, status: string, fields = ''): void {
   if (!socket.writable) {
     socket.destroy();
     return;
   }
   socket.end(`HTTP/1.1 ${status}\r\n${fields}connection: close\r\ncontent-length: 0\r\n\r\n`);
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+  socket.once('close', () => clearTimeout(timer));
 }

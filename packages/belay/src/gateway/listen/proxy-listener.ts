@@ -6,7 +6,14 @@ import type { IncomingMessage, Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { BelayError } from '../../core/errors.ts';
 import type { RunId } from '../../core/ids.ts';
-import { type Attachment, type Connection, openConnection, type Report } from '../connection.ts';
+import {
+  type Attachment,
+  type Connection,
+  openConnection,
+  owesAnswer,
+  type Report,
+} from '../connection.ts';
+import { breakOff } from '../flow.ts';
 import { parseAuthority } from '../http/head.ts';
 import type { Serve } from '../http/serve.ts';
 import {
@@ -60,6 +67,13 @@ export async function listenForProxy(
     return run === null ? undefined : parts.attachmentOf(run);
   };
 
+  /** In the place of an answer that is still to come, what we say would be that answer. */
+  const tooSoon = (connection: Connection, what: string): void => {
+    const { run } = connection.attachment;
+    parts.report({ run, host: '', port: 0, reason: `${what} behind a request without an answer` });
+    breakOff(connection);
+  };
+
   const onRequest: HttpParts['onRequest'] = (request, reply) => {
     const attachment = attachmentFor(request);
     if (attachment === undefined) {
@@ -103,6 +117,7 @@ export async function listenForProxy(
     }
     const known = connections.get(socket);
     if (known !== undefined && known.attachment !== attachment) return void socket.destroy();
+    if (known !== undefined && owesAnswer(known)) return tooSoon(known, 'CONNECT');
     const to = parseAuthority(request.url as string, undefined);
     if (typeof to === 'string') {
       parts.report({ run: attachment.run, host: '', port: 0, reason: `CONNECT: ${to}` });
@@ -116,7 +131,9 @@ export async function listenForProxy(
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     const found = syntaxError(error);
     if (found === undefined) return void socket.destroy();
-    endWith(socket, found.status);
+    const known = connections.get(socket);
+    if (known !== undefined && owesAnswer(known)) tooSoon(known, found.reason);
+    else endWith(socket, found.status);
   });
 
   await new Promise<void>((resolve, reject) => {

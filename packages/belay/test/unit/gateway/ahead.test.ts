@@ -1,6 +1,7 @@
 // Requests that a client sends ahead of their answers, on one connection.
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished } from 'vitest';
 import { verifies } from '../../verifies.ts';
@@ -105,3 +106,62 @@ verifies(
     expect(gw.reasons()).toEqual(['too many requests ahead of their answers']);
   },
 );
+
+verifies(
+  'gw.one-at-a-time',
+  'what is no request does not answer in the place of one that waits',
+  async () => {
+    const behind = {
+      'CONNECT b.example:1 HTTP/1.1\r\nhost: b.example\r\n\r\n':
+        'the method CONNECT inside a connection',
+      'XXXX\r\n\r\n': 'not HTTP/1.1: HPE_INVALID_METHOD',
+    };
+    const post = `POST /a HTTP/1.1\r\nhost: ${PLAIN.name}\r\ncontent-length: 2\r\n\r\nhi`;
+    for (const first of [`${get('/a')}\r\n`, post]) {
+      for (const [text, reason] of Object.entries(behind)) {
+        for (const together of [true, false]) {
+          await using gw = await startGateway(async () => {
+            await sleep(200);
+            return answer('a');
+          });
+          const socket = throughBridge(gw.path, PLAIN);
+          if (!together) socket.write(first);
+          if (!together) await until('the call', () => gw.calls.length === 1);
+          expect(await raw(socket, together ? `${first}${text}` : text)).toBe('');
+          expect(gw.reasons()).toEqual([reason]);
+          expect(gw.calls.every(({ signal }) => signal.aborted)).toBe(true);
+          await until('nothing is left', () => gw.gateway.stats().connections === 0);
+        }
+      }
+    }
+    // Behind an answer, and inside the request itself, it is answered.
+    await using gw = await startGateway(async () => answer('a'));
+    const refused = [
+      [`${get('/a', 'evil.example')}\r\nXXXX\r\n\r\n`, /^HTTP\/1\.1 421 [\s\S]*HTTP\/1\.1 400 /],
+      [
+        `POST /a HTTP/1.1\r\nhost: ${PLAIN.name}\r\ntransfer-encoding: chunked\r\n\r\nzz`,
+        /^HTTP\/1\.1 400 /,
+      ],
+    ] as const;
+    for (const [text, heard] of refused) {
+      expect(await raw(throughBridge(gw.path, PLAIN), text)).toMatch(heard);
+    }
+  },
+  { timeoutMs: 20_000 },
+);
+
+verifies('gw.one-at-a-time', 'a client that was told the end and does not end is cut', async () => {
+  await using gw = await startGateway(async () => answer('a'));
+  const socket = connect({ path: gw.path, allowHalfOpen: true }).on('error', () => {});
+  let heard = '';
+  socket.on('data', (chunk) => {
+    heard += chunk;
+  });
+  socket.write(
+    `${JSON.stringify({ v: 1, dst: '198.18.0.1', ...PLAIN })}\nGET / HTTP/1.1\r\nno field\r\n\r\n`,
+  );
+  await until('the answer', () => socket.readableEnded);
+  expect(heard).toMatch(/^HTTP\/1\.1 400 /);
+  await until('nothing is left', () => gw.gateway.stats().connections === 0, 5_000);
+  socket.destroy();
+});

@@ -136,6 +136,24 @@ test('what the proxy cannot mean is refused and reported', async () => {
   expect(gw.denials).toHaveLength(cases.length);
 });
 
+verifies(
+  'gw.one-at-a-time',
+  'no tunnel is confirmed in the place of an answer that is still to come',
+  async () => {
+    await using gw = await startGateway(() => new Promise(() => {}));
+    const proxy = await listen(gw);
+    const first = `GET http://api.example.com/ HTTP/1.1\r\nhost: api.example.com\r\n${BASIC}\r\n`;
+    for (const [behind, what] of [
+      [`${CONNECT}${BASIC}\r\n`, 'CONNECT'],
+      ['XXXX\r\n\r\n', 'not HTTP/1.1: HPE_INVALID_METHOD'],
+    ] as const) {
+      expect(await raw(dial(proxy), `${first}${behind}`)).toBe('');
+      expect(gw.reasons().at(-1)).toBe(`${what} behind a request without an answer`);
+    }
+    await until('nothing is left', () => gw.gateway.stats().connections === 0);
+  },
+);
+
 test('a run that is cut loses its proxy connections, and a detached one its credentials', async () => {
   await using gw = await startGateway(() => new Promise(() => {}));
   const proxy = await listen(gw);
