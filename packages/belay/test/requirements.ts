@@ -198,6 +198,9 @@ export const requirements = {
   'git.unreadable': {
     behaviour: 'what a server might take for a push, and what is not read as one, is denied',
   },
+  'git.push-bounds': {
+    behaviour: 'pushes that are read before they are judged stay within bounds, and are recorded',
+  },
   'git.remotes': {
     behaviour: '`git@HOST:` and `ssh://git@HOST/` remotes are reached by HTTPS in the sandbox',
   },

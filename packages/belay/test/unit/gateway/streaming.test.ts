@@ -132,7 +132,7 @@ function startPush(path: string, bodyBytes: number): Socket {
 }
 
 verifies(
-  ['gw.streaming', 'git.unreadable'],
+  ['gw.streaming', 'git.push-bounds'],
   'pushes of one run that start together are held up to a limit of them all, and then refused',
   async () => {
     await using gw = await startGateway(async () => denied(403, 'no'));
@@ -159,7 +159,7 @@ verifies(
 );
 
 verifies(
-  ['gw.streaming', 'git.unreadable'],
+  ['gw.streaming', 'git.push-bounds'],
   'a push whose client leaves is read no further, and is reported',
   async () => {
     await using gw = await startGateway(async () => denied(403, 'no'));
@@ -181,7 +181,7 @@ verifies(
 );
 
 verifies(
-  'git.unreadable',
+  'git.push-bounds',
   'of the pushes of one run few wait to be read, and the others are refused',
   async () => {
     await using gw = await startGateway(async () => denied(403, 'no'));
