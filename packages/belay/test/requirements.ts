@@ -147,7 +147,8 @@ export const requirements = {
     behaviour: 'a value that an upstream sends back is starred out of fields, bodies and trailers',
   },
   'vault.canary-encoded': {
-    behaviour: 'a value that comes back in JSON, a URL, hexadecimal or base64 is starred out',
+    behaviour:
+      'a value that comes back in JSON, HTML, a URL, a form, hexadecimal or base64 is starred out',
   },
   'vault.canary-split': {
     behaviour: 'a value that comes back in parts is starred out, and nothing else waits',

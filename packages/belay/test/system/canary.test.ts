@@ -13,7 +13,7 @@ import { openPlace, type Place } from './place.ts';
 import { startUpstream, type Upstream } from './upstreams.ts';
 
 const env = {
-  ...{ ONE: 'stag/ing+can"ary=1', TWO: 'prod/uct?ion can"ary~22', PASSWORD: 'pass:word+1' },
+  ...{ ONE: `stag/ing+c"n'ry&1!==`, TWO: 'prod/uct?ion c"n<ry>~(22)', PASSWORD: 'pass:word+1' },
   ...{ CLIENT: 'client-0123', PAIR: 'client-0123:secret-part' },
 };
 const AGENTS = { one: { key: env.ONE }, two: { key: env.TWO } } as const;
@@ -156,12 +156,53 @@ verifies(
   { timeoutMs: 60_000 },
 );
 
+/** As a writer of another language or framework has them: of the one agent and of the other. */
+const written = (one: string, two: string) => (key: string) => (key === env.ONE ? one : two);
+const html = (one: string, two: string) => {
+  const value = written(one, two);
+  return (key: string) => `<b>${value(key)}</b>`;
+};
+
 const FORMS: Readonly<Record<string, (key: string) => string>> = {
   json: (key) => JSON.stringify({ key }),
-  'json-slashes': (key) => JSON.stringify({ key }).replaceAll('/', '\\/'),
+  'json-php': written(
+    String.raw`{"k":"stag\/ing+c\"n'ry&1!=="}`,
+    String.raw`{"k":"prod\/uct?ion c\"n<ry>~(22)"}`,
+  ),
+  'json-go': written(
+    String.raw`{"k":"stag/ing+c\"n'ry\u00261!=="}`,
+    String.raw`{"k":"prod/uct?ion c\"n\u003cry\u003e~(22)"}`,
+  ),
+  'json-gson': written(
+    String.raw`{"k":"stag/ing+c\"n\u0027ry\u00261!\u003d\u003d"}`,
+    String.raw`{"k":"prod/uct?ion c\"n\u003cry\u003e~(22)"}`,
+  ),
+  'json-dotnet': written(
+    String.raw`{"k":"stag/ing\u002Bc\u0022n\u0027ry\u00261!=="}`,
+    String.raw`{"k":"prod/uct?ion c\u0022n\u003Cry\u003E~(22)"}`,
+  ),
   url: (key) => `?k=${encodeURIComponent(key)}&`,
-  'url-lower': (key) => `?k=${encodeURIComponent(key).replace(/%../g, (s) => s.toLowerCase())}&`,
-  form: (key) => `k=${encodeURIComponent(key).replaceAll('%20', '+')}&`,
+  'url-lower': written(
+    "?k=stag%2fing%2bc%22n'ry%261!%3d%3d",
+    '?k=prod%2fuct%3fion%20c%22n%3cry%3e~(22)',
+  ),
+  'url-python': written(
+    '?k=stag/ing%2Bc%22n%27ry%261%21%3D%3D',
+    '?k=prod/uct%3Fion%20c%22n%3Cry%3E~%2822%29',
+  ),
+  'url-go': written(
+    '?k=stag%2Fing%2Bc%22n%27ry%261%21%3D%3D',
+    '?k=prod%2Fuct%3Fion+c%22n%3Cry%3E~%2822%29',
+  ),
+  form: (key) => new URLSearchParams({ key }).toString(),
+  'html-text': html(`stag/ing+c"n'ry&amp;1!==`, 'prod/uct?ion c"n&lt;ry&gt;~(22)'),
+  'html-php': html('stag/ing+c&quot;n&#039;ry&amp;1!==', 'prod/uct?ion c&quot;n&lt;ry&gt;~(22)'),
+  'html-python': html('stag/ing+c&quot;n&#x27;ry&amp;1!==', 'prod/uct?ion c&quot;n&lt;ry&gt;~(22)'),
+  'html-go': html('stag/ing&#43;c&#34;n&#39;ry&amp;1!==', 'prod/uct?ion c&#34;n&lt;ry&gt;~(22)'),
+  'html-json': html(
+    String.raw`stag/ing+c\&quot;n&#39;ry&amp;1!==`,
+    String.raw`prod/uct?ion c\&quot;n&lt;ry&gt;~(22)`,
+  ),
   hex: (key) => `0x${Buffer.from(key).toString('hex')}.`,
   'hex-upper': (key) => `0x${Buffer.from(key).toString('hex').toUpperCase()}.`,
   base64: (key) => Buffer.from(`${key}::`).toString('base64'),
