@@ -124,7 +124,8 @@ export function createCapture(parts: CaptureParts): Capture {
     }
     const withheld = (why: string): Withheld => ({ kind: 'withheld', code: 'answer.token', why });
     if (read.kind === 'larger') return withheld('it is over 64 KiB, and could hold a token');
-    const keys = mints?.kind === 'new' ? mints.keys : tokenKeysAt(call);
+    const declaredKeys = mints?.kind === 'new' ? [...mints.keys] : [];
+    const keys = new Set([...declaredKeys, ...tokenKeysAt(call)]);
     const found = readTokenAnswer(read.bytes, keys);
     const declared = mints !== undefined;
     if (found === undefined && declared && answer.status < 400 && read.bytes.length > 0) {
@@ -170,6 +171,6 @@ function specsOf(
 }
 
 /** At a path that is named after tokens, more is taken for one than the members that the RFC names. */
-function tokenKeysAt(call: Call): ReadonlySet<string> {
-  return isTokenPath(call) ? new Set(['token']) : new Set();
+function tokenKeysAt(call: Call): readonly string[] {
+  return isTokenPath(call) ? ['token'] : [];
 }

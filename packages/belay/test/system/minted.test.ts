@@ -107,6 +107,8 @@ function answer(request: IncomingMessage, reply: ServerResponse, body: string): 
   } else if (path === '/oauth/hostile') json({ access_token: hostile(4_096) });
   else if (path === '/oauth/long') json({ access_token: hostile(4_097) });
   else if (path === '/letters') reply.end('a'.repeat(2 ** 20));
+  else if (path === '/oauth/registry/token') json({ token: fresh() });
+  else if (path === '/oauth/word') json({ token: 'a word' });
   else if (path === '/oauth/own-key') json({ ticket: fresh() });
   else if (path === '/oauth/coded') {
     const bytes = gzipSync(JSON.stringify(pair()));
@@ -265,12 +267,24 @@ verifies(
     const at = (path: string) =>
       shell(curl(`-w "%{http_code}" ${ASK} https://auth.example/oauth/${path}`));
     const got = await both(
-      ['form', 'deep', 'own-key', 'coded', 'refused', 'large', 'garbage'].map(at),
+      [
+        'registry/token',
+        'word',
+        'form',
+        'deep',
+        'own-key',
+        'coded',
+        'refused',
+        'large',
+        'garbage',
+      ].map(at),
     );
     for (const agent of each) {
       const { out, run } = got[agent];
-      const [form, deep, ownKey, coded, refused, ...kept] = out;
+      const [registry, word, form, deep, ownKey, coded, refused, ...kept] = out;
       const placeholder = `blp-${names(agent)}.access_token-[0-9a-f]{32}`;
+      expect(registry).toMatch(new RegExp(`^{"token":"${placeholder}"}200$`));
+      expect(word).toBe('{"token":"a word"}200');
       expect(form).toMatch(new RegExp(`^access_token=${placeholder}&scope=all\\+of\\+it200$`));
       expect(deep).toMatch(
         new RegExp(
