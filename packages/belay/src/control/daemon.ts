@@ -36,7 +36,7 @@ import { createLogins } from './logins.ts';
 import { loadPlaceholders } from './placeholders.ts';
 import { prepareRun } from './prepare-run.ts';
 import { type OpenedRun, PROTOCOL_VERSION } from './protocol.ts';
-import { judgeOfRenewal } from './renewal.ts';
+import { judgeOfRenewal, paused } from './renewal.ts';
 import { loadRoots } from './roots.ts';
 import { createRunDesk } from './run-desk.ts';
 
@@ -134,9 +134,9 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       identify(id) {
         const run = runs.identify(id);
         const joined = logins.of(id);
-        return 'step' in run || joined === undefined
-          ? run
-          : { ...run, judge: judgeOfRenewal(joined.login), vault: joined.vault };
+        if ('step' in run || joined === undefined) return run;
+        const { login, vault } = joined;
+        return paused(stops.check(run.scopes)) ?? { ...run, judge: judgeOfRenewal(login), vault };
       },
     },
   });

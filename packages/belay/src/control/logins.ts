@@ -13,7 +13,7 @@ import type { RenewedTokens } from '../vault/credential.ts';
 import { createVault, type Vault } from '../vault/vault.ts';
 import { credentialsOf, forAgent, type LoginCredential, namesOf } from './login-credentials.ts';
 import type { LoginAnswer, LoginNotice, OpenRun } from './protocol.ts';
-import { drain, renewalCall } from './renewal.ts';
+import { drain, renewalCall, wasSent } from './renewal.ts';
 
 export interface JoinedLogin {
   readonly login: Login;
@@ -48,6 +48,8 @@ export interface Logins {
 
 interface Member extends LoginUser {
   readonly placeholders: LoginTokens;
+  /** Until then it does not try again. */
+  notBefore: number;
   /** For renewals alone, and for as long as one lasts: the run's own is emptied at its end. */
   readonly vault: Vault;
 }
@@ -72,7 +74,7 @@ interface State {
 
 /** Before its end an access token is renewed. */
 const AHEAD_MS = 60_000;
-/** Between two attempts. */
+/** Between two attempts of a run; and of all, once the endpoint was asked. */
 const PATIENCE_MS = 30_000;
 const LAUNCHER_MS = 5_000;
 const UNAUTHORIZED = 401;
@@ -162,10 +164,13 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
   const due = ({ tokens: { expiresAt }, refused }: State): boolean =>
     refused || (expiresAt !== undefined && expiresAt - clock() < AHEAD_MS);
 
+  const mayTry = ({ users, notBefore }: State, run: RunId): boolean =>
+    clock() >= Math.max(notBefore, users.get(run)?.notBefore ?? 0);
+
   const renew = async (state: State, run: RunId): Promise<void> => {
     const user = state.users.get(run);
     if (user === undefined) return;
-    state.notBefore = clock() + PATIENCE_MS;
+    user.notBefore = clock() + PATIENCE_MS;
     // CRASH: nothing is spent when there is nobody to write what it gives.
     const answer = await ask(user, { ask: 'read' });
     const found = answer?.tokens;
@@ -177,6 +182,10 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
     const { login, scopes } = state;
     const { refresh } = user.placeholders;
     const result = await raise(renewalCall({ login, scopes, run, refresh, clock, random }));
+    // What this run alone may not do keeps no other from it.
+    if (result.kind === 'response' || wasSent(result.denial)) {
+      state.notBefore = clock() + PATIENCE_MS;
+    }
     if (result.kind === 'response') await drain(result);
     await state.writing;
   };
@@ -191,7 +200,7 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
     call: Call,
     road: (call: Call) => Promise<Result>,
   ): Promise<Result> => {
-    if (state.renewing === undefined && due(state) && clock() >= state.notBefore) {
+    if (state.renewing === undefined && due(state) && mayTry(state, call.run)) {
       state.renewing = renew(state, call.run).finally(() => {
         state.renewing = undefined;
         forget(state);
@@ -239,7 +248,7 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
         renewed(joined, found),
       );
       const vault = createVault(credentials, user.placeholderOf);
-      state.users.set(user.run, { ...user, placeholders, vault });
+      state.users.set(user.run, { ...user, placeholders, vault, notBefore: 0 });
       byRun.set(user.run, state);
       return { login, placeholders, credentials: forAgent(credentials) };
     },

@@ -5,8 +5,10 @@ import { hash } from 'node:crypto';
 import type { Call, Response } from '../core/call.ts';
 import { type CallId, type Clock, type Random, type RunId, uuid7 } from '../core/ids.ts';
 import { parseHost } from '../core/target.ts';
+import type { Denial } from '../core/verdict.ts';
 import type { Judge } from '../monitor/facts.ts';
 import type { Login } from '../sandbox/profiles/profile.ts';
+import type { StopView } from '../stop/stops.ts';
 
 const MOST_MS = 30_000;
 
@@ -59,6 +61,18 @@ export function judgeOfRenewal({ name, renewal }: Login): Judge {
       return { kind: 'deny', step: 'decide', code: 'policy.no-permit', reason, told, policies: [] };
     },
   };
+}
+
+/** Whether the endpoint may have heard of it. */
+export function wasSent({ step }: Denial): boolean {
+  return step === 'carry out' || step === 'release';
+}
+
+/** Others wait for a renewal: it does not wait for the end of a pause, as other calls of its run do. */
+export function paused({ state, reason }: StopView): Denial | undefined {
+  if (state !== 'paused') return undefined;
+  const told = { status: 503, message: 'this run is paused' };
+  return { kind: 'deny', step: 'stop', code: 'stopped', reason, told, policies: [] };
 }
 
 /** To the end of its body, which settles the call. */

@@ -101,14 +101,22 @@ afterAll(async () => {
   await upstream?.[Symbol.asyncDispose]();
 }, 60_000);
 
-function configure(parts: { allow?: readonly string[]; credentials?: object } = {}): void {
-  const { allow = ['model:anthropic', 'model:chatgpt'], credentials = {} } = parts;
+interface Parts {
+  readonly allow?: readonly string[];
+  readonly credentials?: object;
+  readonly caps?: object;
+}
+
+function configure(parts: Parts = {}): void {
+  const { allow = ['model:anthropic', 'model:chatgpt'], credentials = {}, caps = {} } = parts;
   const declared = { address: upstream.address, tls: { ca: './ca.pem' } };
   const config = {
     version: 1,
     agents: { one: { environment: 'staging' }, two: { environment: 'production' } },
     environments: { staging: {}, production: {} },
-    grants: Object.entries(AGENTS).map(([agent, environment]) => ({ agent, environment, allow })),
+    grants: Object.entries(AGENTS).map(([agent, environment]) => {
+      return { agent, environment, allow, ...(agent === 'one' ? { caps } : {}) };
+    }),
     credentials,
     upstreams: Object.fromEntries(HOSTS.map((host) => [host, declared])),
   };
@@ -348,6 +356,33 @@ verifies(
     expect(renewals.length).toBeLessThanOrEqual(1);
   },
   { timeoutMs: 60_000 },
+);
+
+verifies(
+  'login.renewed',
+  'a run that is paused keeps no other from renewing the login',
+  async () => {
+    configure({ caps: { denialsPerMinute: 3 } });
+    signIn(-HOUR_MS);
+    access.clear();
+    const refused = 'for i in 1 2 3 4 5 6 7 8; do curl -sS https://nowhere.example & done; wait';
+    const stormy = place.start(['--agent', 'one'], ['claude', `${refused}; ${ASK}`], how());
+    await eventually('the pause', () => (/paused for/.test(stormy.stderr()) ? true : undefined));
+    configure();
+    const other = await run('two', ASK);
+    expect(other.stdout, other.stderr).toMatch(/"ok":true.*200/);
+    const entries = await place.entries();
+    const renewal = entries.find((entry) => entry.type === 'intent' && entry.host === AUTH);
+    expect(renewal?.run).toBe(other.summary?.run);
+    const paused = entries.find(({ type }) => type === 'stop.set');
+    const lifted = entries.find((entry) => {
+      return entry.type === 'stop.lifted' && entry.run === paused?.run;
+    });
+    expect(renewal?.ts).toBeLessThan(lifted?.ts ?? Infinity);
+    stormy.child.kill('SIGTERM');
+    await stormy.ended;
+  },
+  { timeoutMs: 90_000 },
 );
 
 verifies(

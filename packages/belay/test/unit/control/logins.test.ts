@@ -226,3 +226,36 @@ verifies(
     expect(held()).toBe('refresh-token-2');
   },
 );
+
+verifies(
+  'login.renewed',
+  'a run that may not call keeps no other from renewing, and a host that refuses keeps all',
+  async () => {
+    vi.useFakeTimers();
+    signIn(0);
+    const { clock, endpoint, join, call } = openLogins();
+    join('r-spent');
+    join('r-other');
+    endpoint.refuses = (run) => (run === 'r-spent' ? 'reserve' : undefined);
+    for (let i = 0; i < 3; i++) {
+      const spent = call('r-spent');
+      await vi.advanceTimersByTimeAsync(10);
+      await spent;
+    }
+    expect(endpoint.raisedBy).toEqual(['r-spent']);
+    const other = call('r-other');
+    await vi.advanceTimersByTimeAsync(10);
+    await other;
+    expect(endpoint.raisedBy).toEqual(['r-spent', 'r-other']);
+    expect(held()).toBe('refresh-token-1');
+    // What was sent and gave nothing is not tried again by the next.
+    clock.now += 2 * HOUR_MS;
+    endpoint.refuses = () => 'carry out';
+    for (const run of ['r-other', 'r-spent', 'r-other']) {
+      const called = call(run);
+      await vi.advanceTimersByTimeAsync(10);
+      await called;
+    }
+    expect(endpoint.raisedBy).toEqual(['r-spent', 'r-other', 'r-other']);
+  },
+);
