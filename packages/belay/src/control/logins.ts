@@ -50,6 +50,8 @@ interface Member extends LoginUser {
   readonly placeholders: LoginTokens;
   /** Until then it does not try again. */
   notBefore: number;
+  /** Its launcher has the run; before, any other word would end it. */
+  hears: boolean;
   /** For renewals alone, and for as long as one lasts: the run's own is emptied at its end. */
   readonly vault: Vault;
 }
@@ -129,7 +131,8 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
   const write = async (state: State): Promise<void> => {
     const { unwritten, tokens } = state;
     if (unwritten === undefined) return;
-    const told = [...state.users.values()].map(async (user) => {
+    const users = [...state.users.values()].filter(({ hears }) => hears);
+    const told = users.map(async (user) => {
       const answer = await ask(user, { ask: 'write', spent: unwritten.spent, tokens });
       if (answer === undefined || answer.failed !== undefined) throw new Error('not written');
     });
@@ -248,14 +251,17 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
         renewed(joined, found),
       );
       const vault = createVault(credentials, user.placeholderOf);
-      state.users.set(user.run, { ...user, placeholders, vault, notBefore: 0 });
+      state.users.set(user.run, { ...user, placeholders, vault, notBefore: 0, hears: false });
       byRun.set(user.run, state);
       return { login, placeholders, credentials: forAgent(credentials) };
     },
 
     opened(run) {
       const state = byRun.get(run);
-      if (state !== undefined) state.writing = write(state);
+      const user = state?.users.get(run);
+      if (state === undefined || user === undefined) return;
+      user.hears = true;
+      state.writing = write(state);
     },
 
     of(run) {

@@ -137,8 +137,8 @@ function openLogins() {
     clock: () => clock.now,
     random: (size) => Buffer.alloc(size, 1),
   });
-  const launcher = { saysWrittenAfter: 0, fails: false };
-  const join = (run: string): Record<string, string> => {
+  const launcher = { saysWrittenAfter: 0, fails: false, heard: [] as string[] };
+  const join = (run: string, opens = true): Record<string, string> => {
     const found = readLogin(LOGIN, home);
     const id = run as RunId;
     const values: Record<string, string> = {};
@@ -152,6 +152,7 @@ function openLogins() {
         },
         notify(notice) {
           if (notice.kind !== 'login') return;
+          launcher.heard.push(run);
           const after = notice.ask === 'write' ? launcher.saysWrittenAfter : 0;
           const answer = done(notice);
           setTimeout(() => logins.answer(id, answer), after);
@@ -160,6 +161,7 @@ function openLogins() {
       { agent: 'claude', file: path(), tokens: found?.tokens as never, scopes: [] },
     );
     for (const { spec, value } of joined?.credentials ?? []) values[spec.name] ??= value;
+    if (opens) logins.opened(id);
     return values;
   };
   const done = (notice: LoginNotice): LoginAnswer => {
@@ -257,5 +259,30 @@ verifies(
       await called;
     }
     expect(endpoint.raisedBy).toEqual(['r-spent', 'r-other', 'r-other']);
+  },
+);
+
+verifies(
+  'login.kept',
+  'a launcher hears of its login when it has its run, and not before',
+  async () => {
+    vi.useFakeTimers();
+    signIn(0);
+    const { logins, launcher, join, call } = openLogins();
+    join('r-first');
+    launcher.fails = true;
+    const called = call('r-first');
+    await vi.advanceTimersByTimeAsync(100);
+    await called;
+    join('r-second', false);
+    launcher.heard.length = 0;
+    logins.opened('r-first' as RunId);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(launcher.heard).toEqual(['r-first']);
+    launcher.fails = false;
+    logins.opened('r-second' as RunId);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(launcher.heard).toEqual(['r-first', 'r-first', 'r-second']);
+    expect(held()).toBe('refresh-token-1');
   },
 );
