@@ -14,9 +14,17 @@ const MOST_POLICY_FILES = 256;
 const POLICY_DIRECTORY = 'policies';
 const POLICY_TESTS_FILE = 'tests.jsonc';
 
-/** The bundle of a workspace. Throws ERR_CONFIG for a file that is broken or cannot be read. */
-export function loadBundle(directory: string): ConfigBundle {
-  const text = readText(join(directory, CONFIG_FILE), CONFIG_FILE) ?? null;
+/**
+ * The bundle of a workspace. A belay.jsonc that only stands for one that is missing is none. Throws
+ * ERR_CONFIG for a file that is broken or cannot be read.
+ */
+export function loadBundle(
+  directory: string,
+  standsIn: (path: string, text: string) => boolean = () => false,
+): ConfigBundle {
+  const path = join(directory, CONFIG_FILE);
+  const found = readText(path, CONFIG_FILE);
+  const text = found === undefined || standsIn(path, found) ? null : found;
   const config = text === null ? defaultConfig() : parseConfig(text);
   const content = {
     file: CONFIG_FILE,

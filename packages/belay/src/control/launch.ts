@@ -16,7 +16,7 @@ import type { RunId } from '../core/ids.ts';
 import { printable } from '../core/target.ts';
 import { DEFAULT_LIMITS, type Limits } from '../sandbox/cgroup.ts';
 import { type CommandBinds, commandBinds } from '../sandbox/command.ts';
-import { reliedUpon } from '../sandbox/janitor.ts';
+import { isPlaceholder, reliedUpon } from '../sandbox/janitor.ts';
 import type { SandboxEnd } from '../sandbox/start.ts';
 import { type Survey, surveyWorkspace } from '../sandbox/survey.ts';
 import { connectControl } from './client.ts';
@@ -80,7 +80,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   if (workdir.path !== resolve(options.workdir)) {
     say(`belay: the workspace is \`${printable(workdir.path)}\``);
   }
-  const bundle = loadBundle(workdir.path);
+  const bundle = loadBundle(workdir.path, (path, text) => isPlaceholder(home.run, path, text));
   const asked = await whoIsAsked(options);
   const paths = openPaths(options.paths, home);
   const writable = [...paths.write, stateOf(home)];

@@ -56,6 +56,13 @@ export function reliedUpon(runsDir: string, except?: string): ReadonlySet<string
   return paths;
 }
 
+/** Whether a living run put it there, and nobody wrote something else into it. */
+export function isPlaceholder(runsDir: string, path: string, text: string): boolean {
+  return livingOwners(runsDir).some(({ placeholders }) =>
+    placeholders.some((one) => one.kind === 'file' && one.path === path && one.content === text),
+  );
+}
+
 export function livingOwners(runsDir: string, except?: string): readonly RunOwner[] {
   return runFolders(runsDir)
     .filter((name) => name !== except)
