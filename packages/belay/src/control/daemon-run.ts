@@ -35,6 +35,8 @@ export interface DaemonRun extends MonitoredRun {
   readonly workdir: string;
   /** Of the host, opened to the agent. */
   readonly paths: OpenRun['paths'];
+  /** Which login of its user it uses. */
+  readonly login?: Pick<NonNullable<OpenRun['login']>, 'agent' | 'file'>;
   readonly opened: OpenedRun;
   readonly command: readonly string[];
   readonly startedAt: number;

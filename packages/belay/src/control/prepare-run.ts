@@ -117,6 +117,9 @@ export function prepareRun(asked: RunRequest): DaemonRun {
     workdir: request.workdir,
     paths: request.paths,
     ...(parent === undefined ? {} : { parent }),
+    ...(request.login === undefined || login === undefined
+      ? {}
+      : { login: { agent: request.login.agent, file: request.login.file } }),
     opened: {
       kind: 'opened',
       run: id,

@@ -1,7 +1,7 @@
 // Who acts, and how far that goes: sub-runs that try to do more than their parents, or to outlive them,
 // grants that end while bytes flow, and two environments side by side.
 
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import type { Entry } from '../../src/core/entry.ts';
@@ -164,8 +164,6 @@ verifies(
   'what would be wider from the start is refused with the reason, and nothing is opened',
   async () => {
     const parent = await waiting();
-    const nested = join(place.workdir, 'nested');
-    mkdirSync(nested, { recursive: true, mode: 0o755 });
     const refused = async (args: readonly string[], why: string, status = 2) => {
       const run = await place.run(['--parent', parent.run, ...args], ['true'], { env });
       expect(run.stderr).toContain(why);
@@ -174,6 +172,7 @@ verifies(
     await refused(['--env', 'production'], 'sub-runs do not leave it');
     await refused(['--allow-write', '/var/tmp'], 'it may not write `/var/tmp`');
     await refused(['--allow-read', '/etc/hostname'], 'it may not read `/etc/hostname`');
+    await refused(['--publish', '39321:3000'], 'a sub-run publishes no port');
     await refused(['--agent', 'nobody'], 'unknown agent');
     await refused(['--for', 'ever'], 'not understood');
     const outside = await place.run(
@@ -189,16 +188,79 @@ verifies(
     await refused([], 'its configuration is another');
     configure();
     expect((await runs()).map(({ run }) => run)).toEqual([parent.run]);
-    // What the parent has is no reason to refuse.
-    const fine = await place.run(
-      ['--parent', parent.run, '--allow-read', nested, '--for', '1h'],
-      ['true'],
-      { env },
-    );
+    const fine = await place.run(['--parent', parent.run, '--for', '1h'], ['true'], { env });
     expect(fine.status, fine.stderr).toBe(0);
     await place.session.belay(['kill', parent.run]);
   },
   { timeoutMs: 90_000 },
+);
+
+verifies(
+  'identity.attenuate',
+  'what is covered in the workspace of a parent is not reached from another workspace, or by its name',
+  async () => {
+    await using bare = await openPlace();
+    const outer = join(bare.workdir, 'outer');
+    const [workspace, opened, seen] = [`${outer}/work`, `${outer}/opened`, `${bare.workdir}/seen`];
+    const at = (name: string): string => join(workspace, name);
+    for (const folder of [at('sub'), at('.git/hooks'), at('.claude'), `${opened}/in`, seen]) {
+      mkdirSync(folder, { recursive: true });
+    }
+    const secret = 'the-real-value-1';
+    writeFileSync(at('.git/HEAD'), 'ref: refs/heads/main\n');
+    writeFileSync(at('.env'), `KEY=${secret}\n`, { mode: 0o644 });
+    const cat = ['sh', '-c', `cat ${at('.env')}; true`];
+    const work = (path: string): readonly string[] => ['--workdir', path];
+    // The control: without a parent its user can open it.
+    const control = await bare.run([...work(at('sub')), '--allow-read', at('.env')], cat);
+    expect(control.stdout).toContain(secret);
+    const writes = ['--allow-write', outer, '--allow-write', opened];
+    const paths = [...work(workspace), ...writes, '--allow-read', seen];
+    const parent = bare.start(paths, ['sh', '-c', `${cat[2]}; sleep 300`]);
+    const run = await bare.openRun();
+    await eventually('a covered file', () => parent.stdout().includes('KEY=') || undefined);
+    expect(parent.stdout()).not.toContain(secret);
+
+    const below = (args: readonly string[], command: readonly string[] = cat) =>
+      bare.run(['--parent', run, ...args], command);
+    const inOpened = work(opened);
+    for (const [args, why] of [
+      [[...work(at('sub')), '--allow-read', at('.env')], `may not work in \`${at('sub')}\``],
+      [[...work(at('sub')), '--allow-write', at('.git/hooks')], 'may not work in'],
+      [work(at('.git')), 'may not work in'],
+      [work(at('.claude')), 'may not work in'],
+      [work(seen), 'may not work in'],
+      [work(join(opened, 'in')), 'may not work in'],
+      [[...inOpened, '--allow-read', at('.env')], `may not read \`${at('.env')}\``],
+      [[...inOpened, '--allow-write', at('.git/hooks')], 'may not write'],
+      [[...inOpened, '--allow-read', workspace], 'may not read'],
+      [[...inOpened, '--allow-read', outer], `may not read \`${outer}\``],
+      [work(outer), `may not write \`${outer}\``],
+      [[...inOpened, '--allow-write', seen], 'may not write'],
+    ] as readonly (readonly [readonly string[], string])[]) {
+      const refused = await below(args);
+      expect(refused.stderr, args.join(' ')).toContain(why);
+      expect(refused.status).toBe(2);
+      expect(refused.stdout).toBe('');
+    }
+    // What the parent was opened passes: elsewhere without the workspace, and in it with its covers.
+    const own = ['--allow-write', join(opened, 'in'), '--allow-read', seen];
+    const touch = ['sh', '-c', `touch ${opened}/in/made && ls ${seen} && ${cat[2]}`];
+    const other = await below([...inOpened, ...own], touch);
+    expect(other.stderr).toContain('.env: No such file');
+    expect(existsSync(join(opened, 'in/made'))).toBe(true);
+    const same = await below([...work(workspace), '--allow-write', outer]);
+    expect(same.stdout).toContain('KEY=');
+    expect(same.stdout).not.toContain(secret);
+    // Neither was configured: what stands for the missing file while a run lives is no configuration.
+    const digests = (await bare.entries()).flatMap((entry) =>
+      entry.type === 'run.open' ? [entry.config] : [],
+    );
+    expect(new Set(digests).size).toBe(1);
+    await bare.session.belay(['kill', run]);
+    await parent.ended;
+  },
+  { timeoutMs: 120_000 },
 );
 
 verifies(
