@@ -30,6 +30,8 @@ export const UNCLASSIFIED: Classified = {
 export interface Judge {
   classify(call: Call): Classified;
   decide(call: Call, classified: Classified): Verdict;
+  /** Hears of each call that it permitted, before another is decided. */
+  permitted(call: Call): void;
 }
 
 /** Running totals of one run, for its summary and for those who watch. */

@@ -69,6 +69,7 @@ export function createMonitor(parts: MonitorParts): Monitor {
     const verdict = run.judge.decide(call, classified);
     if (verdict.kind === 'deny') return refuse(call, run, classified, verdict);
     if (verdict.kind === 'hold') return refuse(call, run, classified, held(call, verdict));
+    run.judge.permitted(call);
     // INVARIANT: I5: not even a placeholder goes where its credential does not belong.
     const stray = run.vault.refusal(call, classified.kind, run.grant.environment);
     if (stray !== undefined) return refuse(call, run, classified, misplaced(stray));

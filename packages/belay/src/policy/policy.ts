@@ -28,7 +28,13 @@ import { routeTable } from './routes.ts';
 import { type KnownNames, type PolicySource, type Rule, readRules } from './rules.ts';
 import { cedarSchema, typesOf } from './schema.ts';
 import { ancestry, canMatch, scopeHosts } from './scope.ts';
-import { type Decision, unreadableBody, unreadablePush, verdictOf } from './verdicts.ts';
+import {
+  type Decision,
+  uncountable,
+  unreadableBody,
+  unreadablePush,
+  verdictOf,
+} from './verdicts.ts';
 
 export interface PolicyOptions {
   readonly engine: Engine;
@@ -56,10 +62,13 @@ export interface Policy extends Disposable {
 export interface RunJudge {
   classify(call: CallFacts): Classification;
   decide(call: CallFacts, classified: Classification): Verdict;
+  /** Counts a call that all permit, and takes its taint: what is decided from now on knows of it. */
+  permitted(call: CallFacts): void;
 }
 
 const MOST_DECISIONS = 8192;
 const MOST_QUERY_KEYS = 256;
+/** That are counted for one run; no policy that reads the count permits more. */
 const MOST_HOSTS = 1024;
 
 /** Throws ERR_CONFIG with file, line and hint when a policy is broken. */
@@ -122,6 +131,7 @@ export function createPolicy(options: PolicyOptions): Policy {
 
 /** Binds a policy to one run, whose permitted calls and taint it keeps; fits the monitor's judge. */
 export function judgeFor(policy: Policy, who: Who): RunJudge {
+  const counted = policy.rules.some(({ reads }) => reads === 'all' || reads.has('hostCalls'));
   let runCalls = 0;
   const toHost = new Map<Host, number>();
   const taint = new Set<string>();
@@ -130,18 +140,18 @@ export function judgeFor(policy: Policy, who: Who): RunJudge {
     decide(call, classified) {
       const { host } = call.target;
       const hostCalls = toHost.get(host) ?? 0;
-      const verdict = policy.decide(call, classified, who, {
-        runCalls,
-        hostCalls,
-        taint: [...taint],
-      });
-      if (verdict.kind !== 'permit') return verdict;
+      const before = { runCalls, hostCalls, taint: [...taint] };
+      const verdict = policy.decide(call, classified, who, before);
+      // A count that is not kept would read as none, for ever.
+      const uncounted = counted && hostCalls === 0 && toHost.size >= MOST_HOSTS;
+      return uncounted && verdict.kind !== 'deny' ? uncountable(call.target, MOST_HOSTS) : verdict;
+    },
+    permitted(call) {
+      const { host } = call.target;
       runCalls += 1;
       // Before the answer: what comes back may arrive at any time from now on.
       for (const label of policy.taints(call)) taint.add(label);
-      // A run that is permitted more hosts than that meets the others for the first time, again and again.
-      if (hostCalls > 0 || toHost.size < MOST_HOSTS) toHost.set(host, hostCalls + 1);
-      return verdict;
+      if (counted) toHost.set(host, (toHost.get(host) ?? 0) + 1);
     },
   };
 }

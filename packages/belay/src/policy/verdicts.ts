@@ -1,8 +1,9 @@
 // From Cedar's decision to a verdict, and to what the agent is told, which is terse (I8). A policy
 // that failed counts as a denial: Cedar would pass over a forbid that it could not evaluate.
 
-import { hostPort } from '../core/target.ts';
+import { type Host, hostPort } from '../core/target.ts';
 import type { Denial, DenyCode, Verdict } from '../core/verdict.ts';
+import type { CallFacts } from './classify.ts';
 import type { PolicyRequest } from './request.ts';
 import type { Rule } from './rules.ts';
 
@@ -60,6 +61,13 @@ export function unreadableBody(request: PolicyRequest, reason: string): Denial {
   return deny('body.unreadable', reason, 'gets no body that cannot be read', request, []);
 }
 
+/** Not by a policy: one would need what nobody knows any more. */
+export function uncountable(target: CallFacts['target'], mostHosts: number): Denial {
+  const { host, port } = target;
+  const reason = `a policy reads \`hostCalls\`, which is kept for ${mostHosts} hosts of a run`;
+  return denied('policy.error', reason, `${whereOf(host, port)} is one host too many`, []);
+}
+
 /** What a push asked for, in the words of git. */
 const PUSHED: Readonly<Record<string, string>> = {
   unproven: 'a forced push to',
@@ -73,19 +81,17 @@ function deny(
   { host, context }: PolicyRequest,
   policies: readonly string[],
 ): Denial {
-  const usual = context.port === 443 || context.port === 80;
-  const at = usual ? host : hostPort({ host, port: context.port });
+  const at = whereOf(host, context.port);
   const where =
     'ref' in context ? `${PUSHED[context.change] ?? 'a push to'} ${context.ref} on ${at}` : at;
-  return {
-    kind: 'deny',
-    step: 'decide',
-    code,
-    reason,
-    told: {
-      status: 403,
-      message: `belay denied this call: ${where} ${saying}`,
-    },
-    policies,
-  };
+  return denied(code, reason, `${where} ${saying}`, policies);
+}
+
+function whereOf(host: Host, port: number): string {
+  return port === 443 || port === 80 ? host : hostPort({ host, port });
+}
+
+function denied(code: DenyCode, reason: string, what: string, policies: readonly string[]): Denial {
+  const told = { status: 403, message: `belay denied this call: ${what}` };
+  return { kind: 'deny', step: 'decide', code, reason, told, policies };
 }

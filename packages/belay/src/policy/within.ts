@@ -25,5 +25,9 @@ export function within(own: RunJudge, above: RunJudge, parent: string): RunJudge
           return { ...more, code: 'grant.parent', reason: `\`${parent}\` may not: ${more.reason}` };
       }
     },
+    permitted(call) {
+      own.permitted(call);
+      above.permitted(call);
+    },
   };
 }

@@ -114,6 +114,7 @@ function build(setting: Setting = {}) {
         }
         return { kind: 'permit', policies: ['p'] };
       },
+      permitted() {},
     },
   });
   const live: Carry = async (call, run, stopped) => {

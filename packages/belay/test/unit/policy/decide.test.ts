@@ -7,8 +7,9 @@ import type { CallFacts } from '../../../src/policy/classify.ts';
 import { loadEngine } from '../../../src/policy/engine.ts';
 import { policyForRun } from '../../../src/policy/for-run.ts';
 import { cedarString } from '../../../src/policy/grants.ts';
-import { judgeFor } from '../../../src/policy/policy.ts';
+import { judgeFor, type RunJudge } from '../../../src/policy/policy.ts';
 import { remedyFor } from '../../../src/policy/remedy.ts';
+import { within } from '../../../src/policy/within.ts';
 import { verifies } from '../../verifies.ts';
 import { bundleOf, CONFIG, callTo, policyFile } from './fixtures.ts';
 
@@ -412,3 +413,46 @@ verifies(
     expect(kindOf(other)).toBe('deny');
   },
 );
+
+verifies(
+  'policy.context',
+  'a host that is not counted any more is denied, not taken for a new one',
+  () => {
+    const visit = (run: RunJudge, host: string) => {
+      const call = callTo(`https://${host}/`);
+      const told = run.decide(call, run.classify(call));
+      if (told.kind === 'permit') run.permitted(call);
+      return told;
+    };
+    const first = 'forbid (principal, action, resource) when { context.hostCalls >= 1 };';
+    const hosts = Array.from({ length: 1025 }, (_, i) => `h${i}.example`);
+    const permits = 'permit (principal, action, resource);';
+    const [counting, other] = [judge([], permits, first), judge([], permits)];
+    for (const host of hosts.slice(0, 1024))
+      expect(visit(counting, host).kind, host).toBe('permit');
+    expect(visit(counting, 'h1024.example')).toMatchObject({
+      code: 'policy.error',
+      reason: 'a policy reads `hostCalls`, which is kept for 1024 hosts of a run',
+      told: { message: 'belay denied this call: h1024.example is one host too many' },
+    });
+    expect(visit(counting, 'h0.example')).toMatchObject({ code: 'policy.forbid' });
+    // Where no policy asks, nothing has to be counted.
+    for (const host of hosts) expect(visit(other, host).kind, host).toBe('permit');
+  },
+);
+
+verifies('policy.context', 'what a parent refuses counts for neither it nor its sub-run', () => {
+  const own = judge([], 'permit (principal, action, resource) when { context.runCalls < 2 };');
+  const above = judge(['ok.example']);
+  const run = within(own, above, 'r-parent');
+  const visit = (host: string): string => {
+    const call = callTo(`https://${host}/`);
+    const told = run.decide(call, run.classify(call));
+    if (told.kind === 'permit') run.permitted(call);
+    return told.kind === 'deny' ? told.code : told.kind;
+  };
+  const refused = Array.from({ length: 3 }, () => 'no.example');
+  expect(refused.map(visit)).toEqual(refused.map(() => 'grant.parent'));
+  const permitted = Array.from({ length: 3 }, () => 'ok.example');
+  expect(permitted.map(visit)).toEqual(['permit', 'permit', 'policy.no-permit']);
+});
