@@ -181,6 +181,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   using idle = watchIdle({
     openRuns: () => runs.list().length,
     ...(options.lingerMs === undefined ? {} : { lingerMs: options.lingerMs }),
+    // A login that is nowhere else.
+    holds: logins.holds,
     leave: () => ended.resolve('idle'),
   });
 

@@ -12,18 +12,24 @@ export interface IdleParts {
   readonly openRuns: () => number;
   /** Absent: it stays. */
   readonly lingerMs?: number;
+  /** Whether something would be lost; asked again after the same time. */
+  readonly holds: () => boolean;
   readonly leave: () => void;
 }
 
 /** After a pause: runs that follow one another do not pay for it. */
 const COLLECT_MS = 1_000;
 
-export function watchIdle({ openRuns, lingerMs, leave }: IdleParts): Idle {
+export function watchIdle({ openRuns, lingerMs, holds, leave }: IdleParts): Idle {
   let collection: NodeJS.Timeout | undefined;
   let departure: NodeJS.Timeout | undefined;
   const busy = (): void => {
     clearTimeout(collection);
     clearTimeout(departure);
+  };
+  const depart = (): void => {
+    if (holds()) departure = setTimeout(depart, lingerMs);
+    else leave();
   };
   return {
     busy,
@@ -31,7 +37,7 @@ export function watchIdle({ openRuns, lingerMs, leave }: IdleParts): Idle {
       busy();
       if (openRuns() > 0) return;
       collection = setTimeout(collect, COLLECT_MS);
-      if (lingerMs !== undefined) departure = setTimeout(leave, lingerMs);
+      if (lingerMs !== undefined) departure = setTimeout(depart, lingerMs);
     },
     [Symbol.dispose]: busy,
   };

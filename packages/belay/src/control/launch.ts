@@ -230,7 +230,8 @@ async function carryOut(prepared: Prepared, signals: CaughtSignals): Promise<Lau
     const onLogin = (notice: LoginNotice): void => {
       const answer = login?.answer(notice);
       if (answer?.failed !== undefined) {
-        troubles.add(`the login was not ${DONE[notice.ask]}: ${answer.failed}`);
+        const kept = notice.ask === 'write' ? '; the daemon holds it until a run can write it' : '';
+        troubles.add(`the login was not ${DONE[notice.ask]}: ${answer.failed}${kept}`);
       }
       // A daemon that is gone asks nothing any more.
       void client.post(`/v1/runs/${opened.run}/login`, answer).catch(() => {});

@@ -42,8 +42,11 @@ export interface Logins {
   perform(call: Call, road: (call: Call) => Promise<Result>): Promise<Result>;
   /** What a launcher answers. */
   answer(run: RunId, answer: LoginAnswer): void;
-  /** Waits, a bounded time, for a renewal that is under way, and for its being written. */
+  /** Waits, a bounded time, for a renewal that is under way, and for its being written: what was not
+   * by then, the launcher is asked for once more. */
   leave(run: RunId): Promise<void>;
+  /** Whether there is a login that no file has, or is about to be. */
+  holds(): boolean;
 }
 
 interface Member extends LoginUser {
@@ -289,12 +292,20 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
         const timer = setTimeout(resolve, LAUNCHER_MS);
         over.signal.addEventListener('abort', () => clearTimeout(timer));
       });
-      const settled = Promise.resolve(state.renewing).then(() => state.writing);
+      const settled = Promise.resolve(state.renewing)
+        .then(() => state.writing)
+        .then(() => write(state));
       await Promise.race([settled, patience]);
       over.abort();
       byRun.delete(run);
       state.users.delete(run);
       forget(state);
+    },
+
+    holds() {
+      return [...states.values()].some(
+        ({ unwritten, renewing }) => unwritten !== undefined || renewing !== undefined,
+      );
     },
   };
 }

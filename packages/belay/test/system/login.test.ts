@@ -619,7 +619,9 @@ verifies(
     };
     const late = await run('one', ASK);
     expect(late.stdout).toMatch(/"ok":true.*200/);
-    expect(late.stderr).toMatch(/warning: the login was not written: .*it is not a regular file/);
+    expect(late.stderr).toMatch(
+      /warning: the login was not written: .*it is not a regular file; the daemon holds it/,
+    );
 
     // What the agent is shown whole is no place for a login.
     rmSync(file(), { recursive: true });

@@ -8,6 +8,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, vi } from 'vitest';
+import { watchIdle } from '../../../src/control/idle.ts';
 import { createLogins, type Logins } from '../../../src/control/logins.ts';
 import type { LoginAnswer, LoginNotice } from '../../../src/control/protocol.ts';
 import type { Call, Response, Result } from '../../../src/core/call.ts';
@@ -284,5 +285,37 @@ verifies(
     await vi.advanceTimersByTimeAsync(100);
     expect(launcher.heard).toEqual(['r-first', 'r-first', 'r-second']);
     expect(held()).toBe('refresh-token-1');
+  },
+);
+
+verifies(
+  'login.kept',
+  'a login that no launcher could write is tried once more at the end, and keeps the daemon',
+  async () => {
+    vi.useFakeTimers();
+    signIn(0);
+    const { logins, launcher, join, call } = openLogins();
+    join('r-first');
+    launcher.fails = true;
+    const called = call('r-first');
+    await vi.advanceTimersByTimeAsync(100);
+    await called;
+    expect(logins.holds()).toBe(true);
+    let left = false;
+    const leave = (): void => {
+      left = true;
+    };
+    using idle = watchIdle({ openRuns: () => 0, lingerMs: 60_000, holds: logins.holds, leave });
+    idle.settle();
+    await vi.advanceTimersByTimeAsync(200_000);
+    expect(left).toBe(false);
+    launcher.fails = false;
+    const leaving = logins.leave('r-first' as RunId);
+    await vi.advanceTimersByTimeAsync(100);
+    await leaving;
+    expect(held()).toBe('refresh-token-1');
+    expect(logins.holds()).toBe(false);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(left).toBe(true);
   },
 );
