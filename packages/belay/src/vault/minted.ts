@@ -6,7 +6,13 @@
 import type { Call, Headers, Response } from '../core/call.ts';
 import type { CredentialSpec, Mints } from './credential.ts';
 import { gather, sourceOf } from './gather.ts';
-import { isTokenPath, readTokenAnswer, type TokenAnswer, type TokenKey } from './tokens.ts';
+import {
+  isTokenPath,
+  namesToken,
+  readTokenAnswer,
+  type TokenAnswer,
+  type TokenKey,
+} from './tokens.ts';
 
 export interface Screened {
   readonly kind: 'screened';
@@ -128,8 +134,9 @@ export function createCapture(parts: CaptureParts): Capture {
     const keys = new Set([...declaredKeys, ...tokenKeysAt(call)]);
     const found = readTokenAnswer(read.bytes, keys);
     const declared = mints !== undefined;
-    if (found === undefined && declared && answer.status < 400 && read.bytes.length > 0) {
-      return withheld('it cannot be read, and could hold a token');
+    if (found === undefined && answer.status < 400 && read.bytes.length > 0) {
+      if (declared) return withheld('it cannot be read, and could hold a token');
+      if (namesToken(call, read.bytes)) return withheld('it cannot be read, and names a token');
     }
     const shown = (bytes: Uint8Array, headers: Headers, names: readonly string[]): Screened => {
       const { shown: seen, found: redacted } = starred({

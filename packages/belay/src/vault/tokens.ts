@@ -45,10 +45,22 @@ function namesGrant(text: string, inForm: boolean): boolean {
   return new URLSearchParams(text).has(GRANT);
 }
 
-/** Types that tokens come in; a page or a picture holds none. */
-export function couldHoldToken(headers: Headers): boolean {
+/** What shows itself and holds no token: a picture, or a page of documentation. */
+export function isShown({ method, query }: Call, headers: Headers): boolean {
   const type = headers.find(([name]) => name === 'content-type')?.[1] ?? '';
-  return type === '' || /json|urlencoded|^text\/(?:plain|javascript)/i.test(type);
+  if (/^(?:image|audio|video|font)\//i.test(type)) return true;
+  return method === 'GET' && !query.includes(GRANT) && /^text\/(?:html|markdown)\b/i.test(type);
+}
+
+/** Of a member, as JSON, forms, XML and the like write it. */
+const NAMED = /(?:access|refresh|(?<![a-z])id)(?:_|-|%5f|\\u005f)?token(?![a-z])/i;
+const NAMED_TOKEN = /(?<!\w)token["'\s]*[:=>]/i;
+
+/** Whether an answer that nobody here can read speaks of a token. */
+export function namesToken(call: Call, bytes: Buffer): boolean {
+  // In two bytes for each letter it is the same to whoever wants it.
+  const text = bytes.toString('latin1').replaceAll('\0', '');
+  return NAMED.test(text) || (isTokenPath(call) && NAMED_TOKEN.test(text));
 }
 
 export type TokenKey = 'access_token' | 'refresh_token' | 'id_token';

@@ -24,7 +24,7 @@ import {
 } from './places.ts';
 import { createRedactor } from './redact.ts';
 import { createSearch } from './search.ts';
-import { asksForToken, couldHoldToken } from './tokens.ts';
+import { asksForToken, isShown } from './tokens.ts';
 
 /** The credentials of one run: what the launcher read once, for that run only. */
 export interface Vault {
@@ -214,7 +214,7 @@ export function createVault(
         : usedBy(call, environment).find(({ mints }) => mints !== undefined);
       const couldMint =
         status !== 101 &&
-        (minter !== undefined || (asksForToken(call) && couldHoldToken(answer.headers)));
+        (minter !== undefined || (asksForToken(call) && !isShown(call, answer.headers)));
       if (!couldMint && abroad) return { kind: 'screened', answer };
       let { headers, body } = answer;
       const withBody = call.method !== 'HEAD' && !WITHOUT_BODY.has(status);

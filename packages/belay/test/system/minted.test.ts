@@ -117,6 +117,24 @@ function answer(request: IncomingMessage, reply: ServerResponse, body: string): 
   else if (path === '/oauth/garbage') reply.end(`your token is ${fresh()}`);
   else if (path === '/oauth/refused') {
     reply.writeHead(400, { 'content-type': JSON_TYPE }).end('{"error":"invalid_grant"}');
+  } else if (path === '/oauth/xml') {
+    reply.setHeader('content-type', 'application/xml; charset=utf-8');
+    reply.end(`<OAuth><access_token>${fresh()}</access_token></OAuth>`);
+  } else if (path === '/oauth/page') {
+    reply.setHeader('content-type', 'text/html');
+    reply.end(`access_token=${fresh()} `);
+  } else if (path === '/oauth/prefixed') {
+    reply.setHeader('content-type', JSON_TYPE);
+    reply.end(`)]}'\n${JSON.stringify({ refresh_token: fresh() })}`);
+  } else if (path === '/v2/prefixed/token') {
+    reply.setHeader('content-type', JSON_TYPE);
+    reply.end(`)]}'\n${JSON.stringify({ token: fresh() })}`);
+  } else if (path === '/oauth/wide') {
+    reply.setHeader('content-type', 'application/json; charset=utf-16');
+    reply.end(Buffer.from(JSON.stringify({ access_token: fresh() }), 'utf16le'));
+  } else if (path === '/login.html') {
+    reply.setHeader('content-type', 'text/html');
+    reply.end('<p>invalid_token: your tokens are of no use</p>');
   } else if (path === '/echo') json({ said: request.headers.authorization ?? '' });
   else if (path === '/token.html' || path === '/docs/token') {
     reply.setHeader('content-type', 'text/html');
@@ -355,10 +373,17 @@ verifies(
       '--compressed -X POST https://other.example/oauth/coded/token',
       // At a host that has a credential, which this path is not bound to.
       `${ASK.replace('client_secret=$SECRET', 'a=b')} https://auth.example/token`,
+      // Neither JSON nor a form, of any type; and too large to tell.
+      `-H 'accept: application/xml' ${grant} https://other.example/oauth/xml`,
+      `${grant} https://other.example/oauth/page`,
+      `${grant} https://other.example/oauth/prefixed`,
+      'https://other.example/v2/prefixed/token',
+      `${grant} https://other.example/oauth/wide`,
+      `${grant} https://other.example/token.html`,
     ];
     const fine = [
       'https://other.example/docs/token',
-      `${grant} https://other.example/token.html`,
+      `${grant} https://other.example/login.html`,
       '-X POST https://other.example/count_tokens',
       'https://other.example/users',
       `${grant} https://other.example/oauth/refused`,
@@ -372,10 +397,11 @@ verifies(
     for (const agent of each) {
       const { out, run } = got[agent];
       for (const text of out.slice(0, kept.length)) expect(text).toMatch(/token.*403$/s);
-      const [page, second, count, users, refused, list, talk] = out.slice(kept.length);
+      const [page, login, count, users, refused, list, talk] = out.slice(kept.length);
       expect(list).toBe('{"tokens":[{"token":"of a game"}]}200');
       expect(talk).toBe('{"input":{"access_token":"of an example"}}200');
-      for (const text of [page, second]) expect(text).toMatch(/^<p>"access_token".*x200$/s);
+      expect(page).toMatch(/^<p>"access_token".*x200$/s);
+      expect(login).toBe('<p>invalid_token: your tokens are of no use</p>200');
       expect(count).toBe('{"input_tokens":5,"token":"a word"}200');
       expect(users).toBe('{"name":"n","token":"a word","tokens":3}200');
       expect(refused).toBe('{"error":"invalid_grant"}400');
@@ -383,7 +409,8 @@ verifies(
       const withheld = (await outcomes(run)).filter(({ error }) => error?.code === 'answer.token');
       expect(withheld).toHaveLength(kept.length);
     }
-    expect(tokens.length).toBeGreaterThanOrEqual(2 * kept.length);
+    // One of them was a page of examples.
+    expect(tokens.length).toBeGreaterThanOrEqual(2 * (kept.length - 1));
   },
   { timeoutMs: 60_000 },
 );
