@@ -2,7 +2,7 @@
 // user's rights, and writing back what the daemon renewed. No login is read that a run may not use.
 
 import { realpathSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import type { Config } from '../config/config.ts';
 import { type Asked, selectGrant } from '../config/select.ts';
 import { BelayError, reasonOf } from '../core/errors.ts';
@@ -47,11 +47,12 @@ export function findLogin({ config, asked, ...rest }: LoginQuestion): OwnLogin |
   if (!granted || configured) return undefined;
   const read = readLogin(login, userHome);
   if (read === undefined) return undefined;
-  const folder = realpathSync(dirname(read.path));
-  const seenBy = open.find((path) => within(folder, path));
+  // It is no link itself; a folder above it may be.
+  const file = join(realpathSync(dirname(read.path)), basename(read.path));
+  const seenBy = open.find((path) => within(file, path));
   if (seenBy !== undefined) {
     throw new BelayError('ERR_SECRET', `the login in \`${read.path}\` is open to the agent`, {
-      hint: `it lies in \`${seenBy}\`, which the agent is shown: name a smaller folder`,
+      hint: `the agent is shown \`${seenBy}\`, with it: show it less, or run it from elsewhere`,
     });
   }
   return { login, read, answer: (notice) => answerTo(login, userHome, notice) };

@@ -626,9 +626,25 @@ verifies(
     // What the agent is shown whole is no place for a login.
     rmSync(file(), { recursive: true });
     signIn(HOUR_MS);
-    const shown = await run('one', 'true', ['--allow-read', dirname(file())]);
-    expect(shown.status).toBe(2);
-    expect(shown.stderr).toMatch(/error: the login in .* is open to the agent\nbelay: hint: /);
+    for (const opened of [
+      ['--allow-read', dirname(file())],
+      ['--allow-read', file()],
+      ['--allow-write', file()],
+    ]) {
+      const shown = await run('one', 'true', opened);
+      expect(shown.stderr).toMatch(/error: the login in .* is open to the agent\nbelay: hint: /);
+      expect(shown.status).toBe(2);
+    }
+    // So is the folder that the agent's own program is in.
+    const beside = join(dirname(file()), 'claude');
+    writeFileSync(beside, readFileSync(join(bin, 'claude')), { mode: 0o755 });
+    const own = await place.run(['--agent', 'one'], [beside, 'true'], how());
+    expect(own.stderr).toMatch(/error: the login in .* is open to the agent\nbelay: hint: /);
+    // What lies beside it is none.
+    writeFileSync(join(dirname(file()), 'notes'), '');
+    const notes = join(dirname(file()), 'notes');
+    const twin = await run('one', 'true', ['--allow-read', notes]);
+    expect(twin.status, twin.stderr).toBe(0);
     if (process.getuid?.() !== 0) {
       chmodSync(file(), 0);
       expect((await run('one', 'true')).stderr).toMatch(/cannot be used: permission denied/);
