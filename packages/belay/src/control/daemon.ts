@@ -160,12 +160,11 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     gateway.listenProxy({ host: '127.0.0.1', port, authenticate: tokens.check });
   let proxy: Promise<ProxyListener> | undefined;
   if (options.proxyPort !== undefined) proxy = Promise.resolve(await openProxy(options.proxyPort));
-  const proxyFor = async ({ id, grant }: DaemonRun): Promise<NonNullable<OpenedRun['proxy']>> => {
+  const proxyFor = async ({ id }: DaemonRun): Promise<NonNullable<OpenedRun['proxy']>> => {
     // There is none until the first agent outside a sandbox.
     proxy ??= openProxy(0);
     const { host, port } = await proxy;
-    const { environment } = grant;
-    return { host, port, token: tokens.issue(id, { environment, listener: `${host}:${port}` }) };
+    return { host, port, token: tokens.issue(id, `${host}:${port}`) };
   };
   stops.register({
     name: 'gateway',

@@ -8,6 +8,7 @@ import { type Selected, selectGrant } from '../config/select.ts';
 import { BelayError } from '../core/errors.ts';
 import type { RunId } from '../core/ids.ts';
 import { type Host, hostPort, isAddress } from '../core/target.ts';
+import { TOKEN_LIFE_MS } from '../identity/proxy-tokens.ts';
 import type { Grant } from '../identity/runs.ts';
 import { narrowedGrant } from '../identity/sub-run.ts';
 import { newDenials } from '../monitor/denials.ts';
@@ -149,11 +150,13 @@ export function prepareRun(asked: RunRequest): DaemonRun {
 /** A flag can only make a run more careful than its grant, and so can a parent. */
 function grantOf(
   { agent, environment, grant }: Selected,
-  { shadow, forMs }: OpenRun,
+  { shadow, forMs, containment }: OpenRun,
   parent: DaemonRun | undefined,
   now: number,
 ): Grant {
-  const expiresAt = least(grant?.expiresAt, forMs === undefined ? undefined : now + forMs);
+  // A connection outlives the token that let it in, and not its grant.
+  const most = least(forMs, containment === 'external' ? TOKEN_LIFE_MS : undefined);
+  const expiresAt = least(grant?.expiresAt, most === undefined ? undefined : now + most);
   const own: Grant = {
     agent,
     environment,

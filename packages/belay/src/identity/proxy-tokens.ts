@@ -1,25 +1,18 @@
 // What lets an agent outside a sandbox use the explicit proxy as one run. A token is random, is kept
-// only as its digest, and dies with its run, or after a time. It is good for one listener and one
-// environment: both are in the digest. The run's name goes with it as the user, so that the
-// comparison is with one digest, in constant time.
+// only as its digest, and dies with its run, or after a time. It is good for one listener, which is in the
+// digest. The run's name goes with it as the user, so that the comparison is with one digest, in
+// constant time.
 
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { type Clock, isRunId, type Random, type RunId } from '../core/ids.ts';
 
 const TOKEN_BYTES = 32;
-/** An agent cannot be given another while it runs. */
-const LONGEST_MS = 12 * 60 * 60 * 1000;
-
-/** What a token is bound to, beside its run. */
-export interface TokenScope {
-  readonly environment: string;
-  /** `host:port` of the proxy that it is for. */
-  readonly listener: string;
-}
+/** An agent cannot be given another while it runs: its grant ends no later. */
+export const TOKEN_LIFE_MS = 12 * 60 * 60 * 1000;
 
 export interface ProxyTokens {
-  /** A new token for a run; an earlier one is void. */
-  issue(run: RunId, scope: TokenScope): string;
+  /** A new token for a run at the proxy on `host:port`; an earlier one is void. */
+  issue(run: RunId, listener: string): string;
   revoke(run: RunId): void;
   /** The run that these credentials are of at this listener; null: none. */
   check(listener: string, user: string, password: string): RunId | null;
@@ -27,17 +20,16 @@ export interface ProxyTokens {
 
 interface Issued {
   readonly digest: Buffer;
-  readonly environment: string;
   readonly until: number;
 }
 
 export function createProxyTokens(random: Random, clock: Clock): ProxyTokens {
   const issued = new Map<RunId, Issued>();
   return {
-    issue(run, { environment, listener }) {
+    issue(run, listener) {
       const token = Buffer.from(random(TOKEN_BYTES)).toString('base64url');
-      const digest = digestOf([token, run, environment, listener]);
-      issued.set(run, { digest, environment, until: clock() + LONGEST_MS });
+      const digest = digestOf([token, run, listener]);
+      issued.set(run, { digest, until: clock() + TOKEN_LIFE_MS });
       return token;
     },
     revoke: (run) => void issued.delete(run),
@@ -45,7 +37,7 @@ export function createProxyTokens(random: Random, clock: Clock): ProxyTokens {
       if (!isRunId(user)) return null;
       const known = issued.get(user);
       if (known === undefined || clock() >= known.until) return null;
-      const given = digestOf([password, user, known.environment, listener]);
+      const given = digestOf([password, user, listener]);
       return timingSafeEqual(known.digest, given) ? user : null;
     },
   };

@@ -144,6 +144,11 @@ verifies(
     // The control: outside a sandbox whoever holds it passes for the run.
     expect((await ask(proxy)).stdout).toContain('200');
     expect(upstream.arrivals).toHaveLength(1);
+    // What it let in is cut with the grant, which ends when it does.
+    const opened = (await place.entries(run)).find((entry) => entry.type === 'run.open');
+    const life = (opened?.expiresAt ?? Number.POSITIVE_INFINITY) - (opened?.ts ?? 0);
+    expect(life).toBeLessThanOrEqual(12 * 3_600_000);
+    expect(life).toBeGreaterThan(11 * 3_600_000);
 
     // From inside a sandbox: the proxy is out of reach, and the field means nothing to the gateway.
     const own = Object.values(networkInterfaces())

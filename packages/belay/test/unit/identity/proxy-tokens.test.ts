@@ -16,8 +16,8 @@ verifies(
     const tokens = createProxyTokens(random, () => now);
     const [run, other] = [newRunId(random), newRunId(random)];
     const listener = '127.0.0.1:4000';
-    const token = tokens.issue(run, { environment: 'staging', listener });
-    const second = tokens.issue(other, { environment: 'production', listener });
+    const token = tokens.issue(run, listener);
+    const second = tokens.issue(other, listener);
     expect(token).toMatch(/^[\w-]{43}$/);
     expect(tokens.check(listener, run, token)).toBe(run);
     expect(tokens.check('127.0.0.1:4001', run, token)).toBeNull();
@@ -25,7 +25,7 @@ verifies(
     expect(tokens.check(listener, run, second)).toBeNull();
     expect(tokens.check(listener, 'nobody', token)).toBeNull();
     // Another one for the same run makes the first void.
-    const renewed = tokens.issue(run, { environment: 'staging', listener });
+    const renewed = tokens.issue(run, listener);
     expect(tokens.check(listener, run, token)).toBeNull();
     now = 12 * HOUR_MS - 1;
     expect(tokens.check(listener, run, renewed)).toBe(run);
