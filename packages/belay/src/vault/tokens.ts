@@ -9,8 +9,16 @@ const TOKEN_PATH = /\/(?:access_?)?token\/?$/i;
 /** `installations/1/access_tokens` makes one; asked with GET, such a path lists what has the name. */
 const TOKENS_PATH = /\/(?:access_?)?tokens\/?$/i;
 const GRANT = 'grant_type';
-/** What is larger is not searched for escapes. */
-const MOST_REQUEST = 64 * 1024;
+/** The same, with any of its letters in the escapes of a URL or of JSON. */
+const WRITTEN_GRANT = new RegExp([...GRANT].map(orEscaped).join(''), 'i');
+
+function orEscaped(letter: string): string {
+  const hex = Buffer.from(letter).toString('hex');
+  return `(?:${letter}|%${hex}|\\\\u00${hex})`;
+}
+
+/** In a body of several parts. */
+const PART_NAMES_GRANT = /\bname="?grant_type\b/i;
 
 export function isTokenPath({ method, path }: Pick<Call, 'method' | 'path'>): boolean {
   return TOKEN_PATH.test(path) || (method !== 'GET' && TOKENS_PATH.test(path));
@@ -20,16 +28,17 @@ export function isTokenPath({ method, path }: Pick<Call, 'method' | 'path'>): bo
 export function asksForToken(call: Call): boolean {
   const { kind, method, query, headers, body } = call;
   if (kind !== 'http') return false;
-  if (isTokenPath(call) || query.includes(GRANT)) return true;
+  if (isTokenPath(call) || WRITTEN_GRANT.test(query)) return true;
   if (method !== 'POST' || body.kind !== 'buffered') return false;
-  const bytes = Buffer.isBuffer(body.bytes)
-    ? body.bytes
-    : Buffer.from(body.bytes.buffer, body.bytes.byteOffset, body.bytes.length);
+  const bytes = Buffer.from(body.bytes.buffer, body.bytes.byteOffset, body.bytes.length);
   const type = headers.find(([name]) => name === 'content-type')?.[1] ?? '';
-  const inForm = /urlencoded/i.test(type);
-  // Most bodies are of another kind, and are not parsed.
-  const escaped = bytes.length <= MOST_REQUEST && bytes.includes(inForm ? '%' : '\\u00');
-  return (escaped || bytes.includes(GRANT)) && namesGrant(bytes.toString(), inForm);
+  // Most bodies hold none of these, and are not read.
+  const escaped = bytes.includes('\\u00') || (!/json/i.test(type) && bytes.includes('%'));
+  if (!escaped && !bytes.includes(GRANT)) return false;
+  const text = bytes.toString().replace(/^\ufeff/, '');
+  if (!WRITTEN_GRANT.test(text)) return false;
+  if (/multipart/i.test(type)) return PART_NAMES_GRANT.test(text);
+  return namesGrant(text, /urlencoded/i.test(type));
 }
 
 /** At the top: further down it is text about tokens. */
@@ -49,7 +58,7 @@ function namesGrant(text: string, inForm: boolean): boolean {
 export function isShown({ method, query }: Call, headers: Headers): boolean {
   const type = headers.find(([name]) => name === 'content-type')?.[1] ?? '';
   if (/^(?:image|audio|video|font)\//i.test(type)) return true;
-  return method === 'GET' && !query.includes(GRANT) && /^text\/(?:html|markdown)\b/i.test(type);
+  return method === 'GET' && !WRITTEN_GRANT.test(query) && /^text\/(?:html|markdown)\b/i.test(type);
 }
 
 /** Of a member, as JSON, forms, XML and the like write it. */
