@@ -346,6 +346,9 @@ export const requirements = {
   },
   'daemon.leaves': { behaviour: 'a daemon that a run started leaves after the last run' },
   'daemon.port-in-use': { behaviour: 'a proxy port that is taken is one clear line and exit 69' },
+  'daemon.down': {
+    behaviour: '`belay down` ends every run, each with its closing entry and summary',
+  },
   'daemon.restart': { behaviour: 'a daemon restarts on the same ledger after SIGKILL' },
   'home.no-links': {
     behaviour:

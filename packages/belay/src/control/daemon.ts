@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createAdaptorServer } from '@hono/node-server';
 import { defaultConfig, parseConfig } from '../config/parse.ts';
 import { selectGrant } from '../config/select.ts';
@@ -59,6 +60,10 @@ export interface DaemonOptions {
 
 /** New calls of a run that was refused too often wait so long. */
 const STORM_PAUSE_MS = 30_000;
+
+/** How long the end waits for runs that are being closed, and for those who are told of it. */
+const LEAVE_MS = 5_000;
+const ANSWER_MS = 1_000;
 
 /** Runs until it is told to end, or until it has been idle for `lingerMs`. */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
@@ -265,6 +270,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   options.onReady();
 
   const reason = await ended.promise;
+  desk.shut();
   for (const run of runs.list()) {
     stops.set({ kind: 'run', name: run.id }, 'daemon', 'killed', 'the daemon ends');
     run.notify({ kind: 'stopped', state: 'killed', reason: 'the daemon ends' });
@@ -276,7 +282,9 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   for (const run of runs.list()) {
     await desk.close(run.id, { reason: 'the daemon ended' });
   }
-  server.close();
+  // Launchers wait for what their runs came to, and leave when they have heard it.
+  await atMost(LEAVE_MS, desk.settled());
+  await atMost(ANSWER_MS, new Promise<void>((resolve) => void server.close(() => resolve())));
   if ('closeAllConnections' in server) server.closeAllConnections();
   rmSync(home.controlSocket, { force: true });
   await ledger.append({ type: 'daemon.stop', detail: { reason } }).catch(() => {});
@@ -287,6 +295,13 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
 function warmUp(engine: Engine): void {
   const config = defaultConfig();
   policyForRun(engine, config, selectGrant(config), ['npm-read'])[Symbol.dispose]();
+}
+
+async function atMost(ms: number, done: Promise<void>): Promise<void> {
+  const over = new AbortController();
+  const patience = sleep(ms, undefined, { signal: over.signal }).catch(() => {});
+  await Promise.race([done, patience]);
+  over.abort();
 }
 
 function readOptional(path: string): string | undefined {

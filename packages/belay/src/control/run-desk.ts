@@ -29,6 +29,10 @@ export interface RunDesk
   extends Pick<DaemonOperations, 'open' | 'guarded' | 'lostMasks' | 'login' | 'close' | 'kill'> {
   /** New calls of a run wait for a time. Takes hold in this turn. */
   pause(run: RunId, reason: string, cause: string, forMs: number): void;
+  /** No run is opened from here on. */
+  shut(): void;
+  /** Resolves when every close that is under way has ended. */
+  settled(): Promise<void>;
 }
 
 export interface RunDeskParts {
@@ -60,6 +64,10 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
     parts;
   const { clock, random, onBusy, onIdle, onEntry } = parts;
   const detachments = new Map<RunId, () => Promise<void>>();
+  const closing = new Set<Promise<void>>();
+  /** Runs whose `run.open` is written or about to be. */
+  const recorded = new Set<RunId>();
+  let isShut = false;
 
   const open = (id: RunId): DaemonRun => {
     const run = runs.get(id);
@@ -84,11 +92,31 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
     };
     expire();
   };
+  /** While something was awaited, a run that is being opened may have been closed or killed. */
+  const stillOpening = (run: DaemonRun): void => {
+    const { state, reason } = stops.check(run.scopes);
+    if (state === 'killed') throw new BelayError('ERR_STOPPED', `${run.id} was killed: ${reason}`);
+    if (runs.get(run.id) !== run) {
+      throw new BelayError('ERR_STOPPED', `${run.id} was closed before it was open`);
+    }
+  };
+  const letGo = async (id: RunId): Promise<void> => {
+    tokens.revoke(id);
+    gateway.cutRun(id);
+    const detach = detachments.get(id);
+    detachments.delete(id);
+    await detach?.();
+  };
   const below = (above: DaemonRun): readonly DaemonRun[] =>
     runs.list().filter((run) => run !== above && lineageOf<DaemonRun>(run).includes(above));
 
   const desk: RunDesk = {
     async open(request, notify) {
+      if (isShut) {
+        throw new BelayError('ERR_DAEMON', 'the daemon ends, and opens no run', {
+          hint: 'start the run again',
+        });
+      }
       onBusy();
       const id = newRunId(random);
       const runDir = join(home.run, id);
@@ -109,6 +137,8 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
           tunnels: run.tunnels,
         });
         detachments.set(id, attachment.detach);
+        stillOpening(run);
+        recorded.add(id);
         await ledger.append({
           type: 'run.open',
           run: id,
@@ -128,11 +158,17 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
           caps: run.caps,
           ...(run.opened.login === undefined ? {} : { login: request.login?.agent ?? '' }),
         });
-        notify(external ? { ...run.opened, proxy: await proxyFor(run) } : run.opened);
+        stillOpening(run);
+        const proxy = external ? await proxyFor(run) : undefined;
+        stillOpening(run);
+        notify(proxy === undefined ? run.opened : { ...run.opened, proxy });
         watchExpiry(run);
         logins.opened(id);
       } catch (error) {
         await desk.close(id, { reason: excerpt(reasonOf(error), MOST_REASON) }).catch(() => {});
+        // Closed by another meanwhile, it left what was made since.
+        await letGo(id);
+        removeFolder(runDir);
         throw error;
       }
       onEntry();
@@ -161,6 +197,14 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
 
     async close(id, { status, reason, changes }) {
       const run = open(id);
+      const over = Promise.withResolvers<void>();
+      closing.add(over.promise);
+      using _over = {
+        [Symbol.dispose]: () => {
+          closing.delete(over.promise);
+          over.resolve();
+        },
+      };
       runs.remove(id);
       clearTimeout(expiries.get(id));
       expiries.delete(id);
@@ -169,28 +213,36 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
         .list()
         .filter(({ parent }) => parent === run)
         .map((child) => desk.kill({ run: child.id }, `its parent \`${id}\` ended`, 'parent'));
-      tokens.revoke(id);
-      gateway.cutRun(id);
-      await detachments.get(id)?.();
-      detachments.delete(id);
+      await letGo(id);
       await logins.leave(id);
       run.release();
       removeFolder(join(home.run, id));
       onIdle();
       await Promise.all(orphans);
       const { calls, denials, bytes } = run.tally.counts();
-      const receipt = await ledger.append({
-        type: 'run.close',
-        run: id,
-        reason,
-        ...(status === undefined ? {} : { status }),
-        ...changes,
-        calls,
-        denials,
-        bytes,
-      });
+      // What was never opened has no end on the record.
+      const receipt = recorded.delete(id)
+        ? await ledger.append({
+            type: 'run.close',
+            run: id,
+            reason,
+            ...(status === undefined ? {} : { status }),
+            ...changes,
+            calls,
+            denials,
+            bytes,
+          })
+        : undefined;
       onEntry();
-      return summaryOf(run, changes, clock(), receipt.index);
+      return summaryOf(run, changes, clock(), receipt?.index ?? ledger.size());
+    },
+
+    shut() {
+      isShut = true;
+    },
+
+    async settled() {
+      await Promise.all(closing);
     },
 
     pause(id, reason, cause, forMs) {
@@ -225,13 +277,15 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
         victim.notify({ kind: 'stopped', state: 'killed', reason });
         tokens.revoke(victim.id);
       }
-      for (const victim of victims) {
-        // A guard or disk that fails now is told, not waited for.
-        if (victim.containment === 'sandbox') await guard.kill(victim).catch(() => {});
-        await ledger
-          .append({ type: 'stop.set', run: victim.id, detail: { state: 'killed', reason } })
-          .catch(() => {});
-      }
+      // INVARIANT: all are frozen before the disk is asked: no victim waits for the entry of another.
+      const frozen = victims
+        .filter(({ containment }) => containment === 'sandbox')
+        .map((victim) => guard.kill(victim));
+      const noted = victims.map((victim) =>
+        ledger.append({ type: 'stop.set', run: victim.id, detail: { state: 'killed', reason } }),
+      );
+      // What fails is told by others: a guard that is lost, a ledger that takes no entry.
+      await Promise.allSettled([...frozen, ...noted]);
       return victims.map(({ id }) => id);
     },
   };

@@ -381,3 +381,30 @@ verifies(
   },
   { timeoutMs: 90_000 },
 );
+
+verifies(
+  ['daemon.down', 'run.summary'],
+  '`belay down` ends runs that are open, and each launcher hears what its run came to',
+  async () => {
+    await using place = await openPlace();
+    for (let round = 0; round < 3; round += 1) {
+      const started = Array.from({ length: 3 }, () => place.start([], ['sleep', '300']));
+      await eventually('open runs', async () => {
+        const { runs } = await place.status();
+        return runs.filter(({ state }) => state === 'open').length === 3 || undefined;
+      });
+      expect((await place.session.belay(['down'])).status).toBe(0);
+      for (const { ended, stderr } of started) {
+        expect((await ended).status).toBe(5);
+        expect(stderr()).toContain('was killed: the daemon ends');
+        expect(stderr()).toContain('"durationMs"');
+      }
+    }
+    const entries = await place.entries();
+    const opened = entries.filter(({ type }) => type === 'run.open').map(({ run }) => run);
+    const closed = entries.filter(({ type }) => type === 'run.close').map(({ run }) => run);
+    expect(opened).toHaveLength(9);
+    expect(closed.toSorted()).toEqual(opened.toSorted());
+  },
+  { timeoutMs: 90_000 },
+);
