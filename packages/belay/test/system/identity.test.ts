@@ -299,8 +299,10 @@ verifies(
     expect((await runs()).map(({ run }) => run)).toEqual([first.run]);
 
     // An end by itself is one too.
-    const brief = await waiting(['--parent', first.run], ['sleep', '2']);
+    const until = ['sh', '-c', 'until [ -e go ]; do sleep 0.1; done'];
+    const brief = await waiting(['--parent', first.run], until);
     const orphan = await waiting(['--parent', brief.run]);
+    place.put('go', '');
     expect((await brief.started.ended).status).toBe(0);
     expect((await orphan.started.ended).status).toBe(5);
     expect(orphan.started.stderr()).toContain(`its parent \`${brief.run}\` ended`);

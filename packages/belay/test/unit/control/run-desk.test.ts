@@ -134,7 +134,7 @@ verifies(
 );
 
 verifies(
-  'run.kill',
+  'daemon.down',
   'a desk that is shut opens nothing, and settles when every close has ended',
   async () => {
     const { desk, open, attached, disk, entries } = deskWith('sandbox');
