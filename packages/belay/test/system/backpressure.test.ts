@@ -29,6 +29,70 @@ afterAll(async () => {
   await upstream?.[Symbol.asyncDispose]();
 }, 60_000);
 
+/** A push of a branch whose pack takes as long to look through as one may, and shows nothing. */
+function slowPush(): Buffer {
+  const line = `${'a'.repeat(40)} ${'b'.repeat(40)} refs/heads/x\0report-status`;
+  const commands = `${(line.length + 4).toString(16).padStart(4, '0')}${line}0000`;
+  const object = Buffer.concat([Buffer.from([0x30]), deflateSync('')]);
+  return Buffer.concat([
+    Buffer.from(`${commands}PACK\0\0\0\x02\0\0\x27\x10`, 'latin1'),
+    ...Array.from({ length: 10_000 }, () => object),
+    Buffer.alloc(60_000),
+  ]);
+}
+
+/** It never falls, so what it is asked of comes first in this file. */
+const peakMib = (pid: number): number =>
+  Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+
+verifies(
+  'git.push-bounds',
+  'an agent that begins pushes and leaves fills neither the memory nor the time of the daemon',
+  async () => {
+    upstream.answer = (_request, reply) => void reply.end('ok\n');
+    const name = place.put('push', slowPush().toString('base64'));
+    const script = `const https = require('https');
+    const body = Buffer.from(require('fs').readFileSync('${name}', 'latin1'), 'base64');
+    const headers = { 'content-type': 'application/x-git-receive-pack-request', 'content-length': 2 << 20 };
+    let sent = 0, open = true;
+    const go = () => {
+      const asked = https.request('https://api.example/x/git-receive-pack', { method: 'POST', headers, agent: false });
+      asked.on('error', () => {}).on('close', () => open && go());
+      asked.write(body, () => { sent += 1; setTimeout(() => asked.destroy(), 30); });
+    };
+    for (let i = 0; i < 24; i++) go();
+    setTimeout(() => {
+      open = false;
+      const at = Date.now();
+      https.get('https://api.example/after', (r) => {
+        r.resume().on('end', () => {
+          console.log(JSON.stringify({ sent, status: r.statusCode, tookMs: Date.now() - at }));
+          process.exit(0);
+        });
+      });
+    }, 6000);`;
+    // The first call warms up what a daemon loads once.
+    await place.run([], ['curl', '-sS', 'https://api.example/']);
+    const { pid } = await place.status();
+    const before = peakMib(pid);
+    const run = await place.run([], [NODE, '-e', script], { timeoutMs: 45_000 });
+    expect(run.status, run.stderr).toBe(0);
+    const told = JSON.parse(run.stdout) as Record<'sent' | 'status' | 'tookMs', number>;
+    expect(told.status).toBe(200);
+    expect(told.sent).toBeGreaterThan(50);
+    expect(told.tookMs).toBeLessThan(3_000);
+    expect(peakMib(pid) - before).toBeLessThan(160);
+    const reported = (await place.entries(run.summary?.run)).filter(
+      (entry) =>
+        entry.type === 'net.denial' &&
+        entry.reason === 'a push whose client left while it was read',
+    );
+    expect(reported.length).toBeGreaterThan(0);
+    expect(upstream.arrivals.filter(({ url }) => url?.includes('receive-pack'))).toEqual([]);
+  },
+  { timeoutMs: 90_000 },
+);
+
 verifies(
   'gw.slow-client',
   'a client that does not read holds its upstream back, and gets everything in the end',
@@ -150,69 +214,6 @@ verifies(
       left.map(() => ({ error: { code: 'upstream.broken' }, receivedBytes: 0 })),
     );
     expect(left).toHaveLength(8);
-  },
-  { timeoutMs: 90_000 },
-);
-
-/** A push of a branch whose pack takes as long to look through as one may, and shows nothing. */
-function slowPush(): Buffer {
-  const line = `${'a'.repeat(40)} ${'b'.repeat(40)} refs/heads/x\0report-status`;
-  const commands = `${(line.length + 4).toString(16).padStart(4, '0')}${line}0000`;
-  const object = Buffer.concat([Buffer.from([0x30]), deflateSync('')]);
-  return Buffer.concat([
-    Buffer.from(`${commands}PACK\0\0\0\x02\0\0\x27\x10`, 'latin1'),
-    ...Array.from({ length: 10_000 }, () => object),
-    Buffer.alloc(60_000),
-  ]);
-}
-
-const peakMib = (pid: number): number =>
-  Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
-
-verifies(
-  'git.push-bounds',
-  'an agent that begins pushes and leaves fills neither the memory nor the time of the daemon',
-  async () => {
-    upstream.answer = (_request, reply) => void reply.end('ok\n');
-    const name = place.put('push', slowPush().toString('base64'));
-    const script = `const https = require('https');
-    const body = Buffer.from(require('fs').readFileSync('${name}', 'latin1'), 'base64');
-    const headers = { 'content-type': 'application/x-git-receive-pack-request', 'content-length': 2 << 20 };
-    let sent = 0, open = true;
-    const go = () => {
-      const asked = https.request('https://api.example/x/git-receive-pack', { method: 'POST', headers, agent: false });
-      asked.on('error', () => {}).on('close', () => open && go());
-      asked.write(body, () => { sent += 1; setTimeout(() => asked.destroy(), 30); });
-    };
-    for (let i = 0; i < 24; i++) go();
-    setTimeout(() => {
-      open = false;
-      const at = Date.now();
-      https.get('https://api.example/after', (r) => {
-        r.resume().on('end', () => {
-          console.log(JSON.stringify({ sent, status: r.statusCode, tookMs: Date.now() - at }));
-          process.exit(0);
-        });
-      });
-    }, 6000);`;
-    // The first call warms up what a daemon loads once.
-    await place.run([], ['curl', '-sS', 'https://api.example/']);
-    const { pid } = await place.status();
-    const before = peakMib(pid);
-    const run = await place.run([], [NODE, '-e', script], { timeoutMs: 45_000 });
-    expect(run.status, run.stderr).toBe(0);
-    const told = JSON.parse(run.stdout) as Record<'sent' | 'status' | 'tookMs', number>;
-    expect(told.status).toBe(200);
-    expect(told.sent).toBeGreaterThan(50);
-    expect(told.tookMs).toBeLessThan(3_000);
-    expect(peakMib(pid) - before).toBeLessThan(200);
-    const reported = (await place.entries(run.summary?.run)).filter(
-      (entry) =>
-        entry.type === 'net.denial' &&
-        entry.reason === 'a push whose client left while it was read',
-    );
-    expect(reported.length).toBeGreaterThan(0);
-    expect(upstream.arrivals.filter(({ url }) => url?.includes('receive-pack'))).toEqual([]);
   },
   { timeoutMs: 90_000 },
 );
