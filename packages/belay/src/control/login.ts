@@ -52,7 +52,7 @@ export function findLogin({ config, asked, ...rest }: LoginQuestion): OwnLogin |
   const seenBy = open.find((path) => within(file, path));
   if (seenBy !== undefined) {
     throw new BelayError('ERR_SECRET', `the login in \`${read.path}\` is open to the agent`, {
-      hint: `the agent is shown \`${seenBy}\`, with it: show it less, or run it from elsewhere`,
+      hint: `the agent is shown \`${seenBy}\`, with it: show it less`,
     });
   }
   return { login, read, answer: (notice) => answerTo(login, userHome, notice) };
