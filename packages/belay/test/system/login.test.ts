@@ -365,9 +365,11 @@ verifies(
     configure({ caps: { denialsPerMinute: 3 } });
     signIn(-HOUR_MS);
     access.clear();
-    const refused = 'for i in 1 2 3 4 5 6 7 8; do curl -sS https://nowhere.example & done; wait';
+    const refused = 'for i in 1 2 3 4 5 6 7 8; do curl -sS https://nowhere.example & done; sleep 2';
     const stormy = place.start(['--agent', 'one'], ['claude', `${refused}; ${ASK}`], how());
     await eventually('the pause', () => (/paused for/.test(stormy.stderr()) ? true : undefined));
+    // It asks now, and waits.
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
     configure();
     const other = await run('two', ASK);
     stormy.child.kill('SIGTERM');
