@@ -36,14 +36,17 @@ export function parsePath(text: string): PathResult {
       path += '/';
       break;
     }
-    const parsed = parseSegment(segment);
+    const parsed = parseSegment(segment, i === last);
     if (typeof parsed !== 'string') return parsed;
     path += `/${parsed}`;
   }
   return { kind: 'path', path, query };
 }
 
-function parseSegment(segment: string): string | { kind: 'refused'; reason: string } {
+function parseSegment(
+  segment: string,
+  isLast: boolean,
+): string | { kind: 'refused'; reason: string } {
   if (segment === '') return refused('an empty segment in the path');
   // The registry reads both forms alike; only this shape is unescaped, and only as a whole segment.
   const scoped = NPM_SCOPE.exec(segment);
@@ -63,7 +66,8 @@ function parseSegment(segment: string): string | { kind: 'refused'; reason: stri
   // Servers that know path parameters (`;x=1`) take them off first, and Java's do so before they
   // resolve dot segments.
   const [name = ''] = normal.split(/;|%3B/, 1);
-  if (name === '') return refused('an empty segment in the path');
+  // Behind the last slash there may be nothing: `/;jsessionid=x` is the root to those who know them.
+  if (name === '' && !isLast) return refused('an empty segment in the path');
   if (isDots(name)) return refused('a dot segment in the path');
   return normal;
 }

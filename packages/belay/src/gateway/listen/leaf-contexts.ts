@@ -9,9 +9,18 @@ import type { Authority } from './x509.ts';
 const KEEP_MS = 86_400_000;
 /**
  * Nothing that is said here leaves the host, so what would resist a later computer comes last: OpenSSL
- * keeps 6 KiB of it for as long as the connection lives, and it takes time.
+ * keeps 6 KiB of it for as long as the connection lives, and it takes time. Older ones do not have it.
  */
-const GROUPS = 'X25519:P-256:P-384:P-521:X448:X25519MLKEM768';
+const GROUPS = supported('X25519:P-256:P-384:P-521:X448:X25519MLKEM768') ?? 'auto';
+
+function supported(ecdhCurve: string): string | undefined {
+  try {
+    createSecureContext({ ecdhCurve });
+    return ecdhCurve;
+  } catch {
+    return undefined;
+  }
+}
 
 export type LeafContexts = (host: string) => SecureContext;
 
