@@ -21,7 +21,7 @@ export interface PushEntry {
 
 const ENTRY =
   /^(git\.(?:push|force-push|delete-ref)):(?:https:\/\/)?(\[[^\]/]*\]|[^:/]*)(?::(\d{1,5}))?\/([^#]*)#(.*)$/;
-const REPOSITORY = /^[A-Za-z0-9_~!$&'()+,=:@-][A-Za-z0-9._~!$&'()+,=:@/-]*$/;
+const REPOSITORY = /^[A-Za-z0-9_~!$&'()+,=:@%-][A-Za-z0-9._~!$&'()+,=:@%/-]*$/;
 const REFS = /^[!-~]{1,255}$/;
 const NOT_IN_REFS = /[~^:?[\\]|\.\.|@\{|\/\/|^\/|\/$/;
 

@@ -65,9 +65,10 @@ export function repositoryOf(path: string): string | undefined {
 }
 
 /**
- * Servers find a repository under some names more: in a folder `.git`, with a second suffix, with an
- * escape or a path parameter. Here it has one. Whether case matters is known to the server alone.
+ * Servers find a repository under some names more: in a folder `.git`, with a second suffix, with a
+ * path parameter, with an escape of what may stand bare. Here it has one: of escapes those of a space and
+ * of letters outside ASCII, which have no other spelling. Whether case matters is known to the server alone.
  */
 export function isRepository(name: string): boolean {
-  return !/\/$|\.git$|[;%]/i.test(name);
+  return !/\/$|(?:\.git|%20)$|;|%(?!20|[89A-F][0-9A-F])/i.test(name);
 }

@@ -272,6 +272,7 @@ verifies('policy.allow', 'a push entry names one host, one repository and its re
     'git.force-push:example.com/team/app#agent/*',
     'git.delete-ref:example.com:8443/app#refs/tags/v1.*',
     'git.push:[::1]/app#x',
+    'git.push:example.com/org/My%20Project/_git/app#x',
   ];
   for (const text of same) expect(textOf(text)).toBe(text);
   expect(textOf('git.push:https://example.com:443/a#refs/heads/x')).toBe(
@@ -289,7 +290,7 @@ verifies('policy.allow', 'a push entry names one host, one repository and its re
     ...['git.push:example.com/a#x y', 'git.push:example.com/a#x?', 'git.push:example.com/../a#x'],
     // Names that no push has: a server may find one repository under several.
     ...['git.push:example.com/a/.git#x', 'git.push:example.com/a.git.git#x'],
-    ...['git.push:example.com/a;b#x', 'git.push:example.com/a%20b#x', 'git.push:example.com/a/#x'],
+    ...['git.push:example.com/a;b#x', 'git.push:example.com/a%41b#x', 'git.push:example.com/a/#x'],
   ]) {
     expect(textOf(text), text).toBe('fault');
   }
