@@ -71,7 +71,7 @@ function form(text: string): BodyValue {
 }
 
 /** One text for all that differ by case alone, `\u017f` and `s` too. */
-function fold(name: string): string {
+export function fold(name: string): string {
   return name.toUpperCase().toLowerCase();
 }
 

@@ -3,7 +3,7 @@
 // is read from the bytes that are sent, or the call is denied: a policy that speaks of an amount must
 // not be passed by one that is written another way.
 
-import { bodyValue } from '../config/body.ts';
+import { bodyValue, fold } from '../config/body.ts';
 import type { FieldConfig, FieldType, RouteConfig } from '../config/config.ts';
 import { pathMatcher } from '../config/glob.ts';
 import type { CallFacts } from './classify.ts';
@@ -74,14 +74,17 @@ export function readFields(call: CallFacts, declared: readonly DeclaredRoute[]):
   return { kind: 'fields', fields };
 }
 
-/** A step into what holds no members leads to what has no type. */
+/** A step into what holds no members, or one that differs by case alone, leads to what has no type. */
 const NO_MEMBER = Symbol('no member');
 
 function memberAt(value: unknown, at: FieldConfig['at']): unknown {
   let here = value;
   for (const key of at) {
     if (typeof here !== 'object' || here === null || Array.isArray(here)) return NO_MEMBER;
-    if (!Object.hasOwn(here, key)) return undefined;
+    if (!Object.hasOwn(here, key)) {
+      const alike = Object.keys(here).some((other) => fold(other) === fold(key));
+      return alike ? NO_MEMBER : undefined;
+    }
     here = (here as Readonly<Record<string, unknown>>)[key] ?? undefined;
     if (here === undefined) return undefined;
   }
