@@ -2,8 +2,9 @@
 
 import type { Command } from 'commander';
 import { parseBundle } from '../config/bundle.ts';
-import { loadBundle, readPolicyTests } from '../config/load.ts';
+import { readPolicyTests } from '../config/load.ts';
 import { problemLine } from '../config/problem.ts';
+import { bundleOf } from '../control/bundle.ts';
 import { entriesOf } from '../control/entries.ts';
 import { findHome } from '../control/home.ts';
 import { BelayError } from '../core/errors.ts';
@@ -32,7 +33,10 @@ export function register(program: Command): void {
     .option('--workdir <dir>', 'the workspace', '.')
     .option('--json', 'as JSON')
     .action(async (options: Shared) => {
-      const problems = checkPolicies(await loadEngine(), loadBundle(options.workdir));
+      const problems = checkPolicies(
+        await loadEngine(),
+        bundleOf(options.workdir, findHome(process.env)),
+      );
       if (options.json) printJson('policy.check', { ok: problems.length === 0, problems });
       else {
         for (const problem of problems) {
@@ -50,7 +54,7 @@ export function register(program: Command): void {
     .option('--workdir <dir>', 'the workspace', '.')
     .option('--json', 'as JSON')
     .action(async (options: Shared) => {
-      const bundle = loadBundle(options.workdir);
+      const bundle = bundleOf(options.workdir, findHome(process.env));
       const cases = readPolicyTests(options.workdir, parseBundle(bundle));
       if (cases === undefined) {
         throw new BelayError('ERR_USAGE', 'there is no policies/tests.jsonc', {
@@ -117,17 +121,21 @@ export function register(program: Command): void {
           taint?: readonly string[];
         },
       ) => {
-        const explanation = explain(await loadEngine(), loadBundle(options.workdir), {
-          agent: options.agent,
-          environment: options.env,
-          method,
-          url,
-          allow: options.allow ?? [],
-          push: options.push,
-          ...(options.body === undefined ? {} : { body: jsonOf(options.body) }),
-          taint: options.taint,
-          nowMs: Date.now(),
-        });
+        const explanation = explain(
+          await loadEngine(),
+          bundleOf(options.workdir, findHome(process.env)),
+          {
+            agent: options.agent,
+            environment: options.env,
+            method,
+            url,
+            allow: options.allow ?? [],
+            push: options.push,
+            ...(options.body === undefined ? {} : { body: jsonOf(options.body) }),
+            taint: options.taint,
+            nowMs: Date.now(),
+          },
+        );
         if (options.json) return printJson('policy.explain', { ...explanation });
         const { verdict, agent, environment, effect, reasons, policies, remedy, notes } =
           explanation;

@@ -279,9 +279,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   while (runs.list().length > 0 && performance.now() < deadline) {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  for (const run of runs.list()) {
-    await desk.close(run.id, { reason: 'the daemon ended' });
-  }
+  // A launcher may close its own meanwhile; then there is none of that name here any more.
+  for (const run of runs.list()) desk.close(run.id, { reason: 'the daemon ended' }).catch(() => {});
   // Launchers wait for what their runs came to, and leave when they have heard it.
   await atMost(LEAVE_MS, desk.settled());
   await atMost(ANSWER_MS, new Promise<void>((resolve) => void server.close(() => resolve())));

@@ -5,7 +5,6 @@
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { type ConfigBundle, parseBundle } from '../config/bundle.ts';
-import { loadBundle } from '../config/load.ts';
 import { namedPaths } from '../config/paths.ts';
 import { readSecrets } from '../config/secrets.ts';
 import type { Asked } from '../config/select.ts';
@@ -16,9 +15,10 @@ import type { RunId } from '../core/ids.ts';
 import { printable } from '../core/target.ts';
 import { DEFAULT_LIMITS, type Limits } from '../sandbox/cgroup.ts';
 import { type CommandBinds, commandBinds } from '../sandbox/command.ts';
-import { isPlaceholder, reliedUpon } from '../sandbox/janitor.ts';
+import { reliedUpon } from '../sandbox/janitor.ts';
 import type { SandboxEnd } from '../sandbox/start.ts';
 import { type Survey, surveyWorkspace } from '../sandbox/survey.ts';
+import { bundleOf } from './bundle.ts';
 import { connectControl } from './client.ts';
 import { containExternally } from './contain-external.ts';
 import { containInSandbox } from './contain-sandbox.ts';
@@ -80,7 +80,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
   if (workdir.path !== resolve(options.workdir)) {
     say(`belay: the workspace is \`${printable(workdir.path)}\``);
   }
-  const bundle = loadBundle(workdir.path, (path, text) => isPlaceholder(home.run, path, text));
+  const bundle = bundleOf(workdir.path, home);
   const asked = await whoIsAsked(options);
   const paths = openPaths(options.paths, home);
   const writable = [...paths.write, stateOf(home)];
@@ -275,6 +275,8 @@ async function watch(
       return { status: first.status, ran: true, reason: 'killed' };
     case 'notice': {
       if (!first.line.done && first.line.value.kind === 'stopped') {
+        // Until the daemon has closed it, it may ask for the login to be written.
+        void drain(lines);
         await contained.kill();
         const { state, reason } = first.line.value;
         options.say(`belay: error: ${opened.run} was ${state}: ${reason}`);
@@ -297,6 +299,14 @@ async function watch(
       await contained.kill();
       return { status: EXIT.stopped, ran: true, reason: 'killed', message: 'the daemon died' };
     }
+  }
+}
+
+async function drain(lines: AsyncIterator<RunNotice>): Promise<void> {
+  try {
+    while (!(await lines.next()).done);
+  } catch {
+    // It broke off, which ends it as well.
   }
 }
 

@@ -280,7 +280,7 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
       // INVARIANT: all are frozen before the disk is asked: no victim waits for the entry of another.
       const frozen = victims
         .filter(({ containment }) => containment === 'sandbox')
-        .map((victim) => guard.kill(victim));
+        .map(async (victim) => guard.kill(victim));
       const noted = victims.map((victim) =>
         ledger.append({ type: 'stop.set', run: victim.id, detail: { state: 'killed', reason } }),
       );

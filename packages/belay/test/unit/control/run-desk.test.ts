@@ -27,7 +27,8 @@ function deskWith(containment: OpenRun['containment']) {
   const run = mkdtempSync(join(tmpdir(), 'belay-desk-'));
   folders.push(run);
   const attached = Promise.withResolvers<void>();
-  const disk = { stands: false };
+  const disk = { stands: false, goesOn: Promise.withResolvers<void>() };
+  const guard = { gone: false };
   const [entries, frozen, detached, notices]: [string[], string[], string[], string[]] = [
     [],
     [],
@@ -52,12 +53,18 @@ function deskWith(containment: OpenRun['containment']) {
     ledger: {
       append: async ({ type }: { type: string }) => {
         entries.push(type);
-        if (disk.stands) await new Promise(() => {});
+        if (disk.stands) await disk.goesOn.promise;
         return { index: entries.length };
       },
       size: () => entries.length,
     },
-    guard: { kill: async ({ id }: { id: RunId }) => void frozen.push(id) },
+    guard: {
+      kill({ id }: { id: RunId }) {
+        if (guard.gone) throw new Error('the guard is gone');
+        frozen.push(id);
+        return Promise.resolve();
+      },
+    },
     logins: { opened() {}, leave: async () => {} },
     proxyFor: async ({ id }: { id: RunId }) => {
       const token = tokens.issue(id, LISTENER);
@@ -80,7 +87,8 @@ function deskWith(containment: OpenRun['containment']) {
   const open = () => desk.open(request, ({ kind }) => void notices.push(kind));
   const usable = (): boolean =>
     issued !== undefined && tokens.check(LISTENER, issued.id, issued.token) !== null;
-  return { desk, runs, open, attached, disk, entries, frozen, detached, notices, usable, run };
+  const left = { entries, frozen, detached, notices, usable, run };
+  return { desk, runs, open, attached, disk, guard, ...left };
 }
 
 verifies(
@@ -94,6 +102,20 @@ verifies(
     void desk.kill({ all: true }, 'enough');
     await turn();
     expect(frozen).toEqual(opened);
+  },
+);
+
+verifies(
+  'run.kill',
+  'a kill without a guard stops the run all the same, and is noted',
+  async () => {
+    const { desk, runs, open, attached, guard, entries } = deskWith('sandbox');
+    attached.resolve();
+    await open();
+    guard.gone = true;
+    await desk.kill({ all: true }, 'enough');
+    expect(entries).toEqual(['run.open', 'stop.set']);
+    expect(runs.list()[0]?.state).toBe('stopped');
   },
 );
 
@@ -149,5 +171,7 @@ verifies(
     for (let i = 0; i < 5; i += 1) await turn();
     expect(entries).toEqual(['run.open', 'run.close']);
     expect(settled).toBe(false);
+    disk.goesOn.resolve();
+    await desk.settled();
   },
 );
