@@ -1,6 +1,7 @@
 // Asks a credential helper (`exec:`) for a secret, outside every sandbox and with the user's rights. So
 // neither it nor what it finds by PATH is anything that an agent can write, nor is anything on the way to
-// it: a link in a folder of the agent leads where the agent chose, and takes the arguments along.
+// it: a link in a folder of the agent leads where the agent chose, and takes the arguments along. Those
+// that the configuration writes are the user's, and are not looked into.
 
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, readlinkSync, statSync } from 'node:fs';
@@ -16,6 +17,9 @@ export type HelperAnswer =
 const HELPER_MS = 10_000;
 const MOST_BYTES = 65_536;
 const MOST_LINKS = 40;
+const QUOTES = /["'`]/g;
+/** What may stand beside a path in a variable; or be a part of its name. */
+const PARTED = [':', /[\s:;,=]+/, QUOTES];
 const IN_REACH = 'is where the agent can write, or a link there leads to it';
 
 /** `writable` are real paths. What it says on stderr may hold the secret, and is shown to nobody. */
@@ -67,9 +71,11 @@ function isProgram(path: string): boolean {
  * to know whose secrets they are. */
 function outward(env: Variables, writable: readonly string[]): Variables {
   const inward = (value: string): boolean =>
-    [...value.split(':'), ...value.split(/[\s:;,=]+/)].some(
-      (part) => isAbsolute(part) && passes(part, writable),
-    );
+    PARTED.flatMap((by) => value.split(by)).some((part) => {
+      const plain = part.replace(QUOTES, '');
+      // A path may stand behind an option, with nothing between.
+      return [...plain.matchAll(/\//g)].some(({ index }) => passes(plain.slice(index), writable));
+    });
   const kept = Object.entries(env).filter(
     ([name, value]) => name === 'HOME' || !inward(value ?? ''),
   );
