@@ -24,8 +24,22 @@ export function isTokenPath({ method, path }: Pick<Call, 'method' | 'path'>): bo
   return TOKEN_PATH.test(path) || (method !== 'GET' && TOKENS_PATH.test(path));
 }
 
+/** Of types in which a server could read a form; what is no type is none that keeps it from that. */
+const FORM_LIKE = /urlencoded|text\/|multipart|^[^/]*$/i;
+
 /** Whether what comes back could be a token: by its path, or because it names a kind of grant. */
 export function asksForToken(call: Call): boolean {
+  const known = verdicts.get(call);
+  if (known !== undefined) return known;
+  const verdict = couldAskForToken(call);
+  verdicts.set(call, verdict);
+  return verdict;
+}
+
+/** It is asked on the way out and on the way back. */
+const verdicts = new WeakMap<Call, boolean>();
+
+function couldAskForToken(call: Call): boolean {
   const { kind, method, query, headers, body } = call;
   if (kind !== 'http') return false;
   if (isTokenPath(call) || WRITTEN_GRANT.test(query)) return true;
@@ -33,9 +47,10 @@ export function asksForToken(call: Call): boolean {
   const bytes = Buffer.from(body.bytes.buffer, body.bytes.byteOffset, body.bytes.length);
   const type = headers.find(([name]) => name === 'content-type')?.[1] ?? '';
   // Most bodies hold none of these, and are not read.
-  const escaped = bytes.includes('\\u00') || (!/json/i.test(type) && bytes.includes('%'));
+  const escaped = bytes.includes('\\u00') || (FORM_LIKE.test(type) && bytes.includes('%'));
   if (!escaped && !bytes.includes(GRANT)) return false;
-  const text = bytes.toString().replace(/^\ufeff/, '');
+  // What is looked for is ASCII, also where the rest is read as other letters than it is.
+  const text = bytes.toString('latin1').replace(/^\xef\xbb\xbf/, '');
   if (!WRITTEN_GRANT.test(text)) return false;
   if (/multipart/i.test(type)) return PART_NAMES_GRANT.test(text);
   return namesGrant(text, /urlencoded/i.test(type));
