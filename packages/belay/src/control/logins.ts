@@ -27,7 +27,7 @@ export interface LoginUser {
   readonly environment: string;
   readonly placeholderOf: (name: string, value?: string) => string;
   /** In the run's vault. */
-  readonly renew: (name: string, value: string) => void;
+  readonly renew: Vault['renew'];
   readonly notify: (notice: LoginNotice) => void;
 }
 
@@ -36,7 +36,9 @@ export interface Logins {
   join(user: LoginUser, asked: NonNullable<OpenRun['login']>): JoinedLogin | undefined;
   /** The launcher hears what is asked of it from now on. */
   opened(run: RunId): void;
-  /** Who judges a renewal of the run, and from where its tokens come. */
+  /** Until it is left. */
+  has(run: RunId): boolean;
+  /** Who judges a renewal of the run, and from where its tokens come; while there is one. */
   of(run: RunId): { readonly login: Login; readonly vault: Vault } | undefined;
   /** Carries a call out, with a login that is not about to end. */
   perform(call: Call, road: (call: Call) => Promise<Result>): Promise<Result>;
@@ -55,8 +57,8 @@ interface Member extends LoginUser {
   notBefore: number;
   /** Its launcher has the run; before, any other word would end it. */
   hears: boolean;
-  /** For renewals alone, and for as long as one lasts: the run's own is emptied at its end. */
-  readonly vault: Vault;
+  /** For a renewal alone, and for as long as it lasts: the run's own is emptied at its end. */
+  vault?: Vault;
 }
 
 interface State {
@@ -65,8 +67,8 @@ interface State {
   readonly scopes: readonly string[];
   tokens: LoginTokens;
   readonly users: Map<RunId, Member>;
-  /** Refresh tokens that were used and gave another. */
-  readonly spent: Set<string>;
+  /** Refresh tokens that were used and gave another, the last ones. */
+  spent: ReadonlySet<string>;
   /** What no launcher has said to be written: in the file may be any of what was spent until then. */
   unwritten: { readonly spent: readonly string[] } | undefined;
   writing: Promise<void> | undefined;
@@ -82,6 +84,8 @@ const AHEAD_MS = 60_000;
 /** Between two attempts of a run; and of all, once the endpoint was asked. */
 const PATIENCE_MS = 30_000;
 const LAUNCHER_MS = 5_000;
+/** A file that holds an older one was put back by somebody. */
+const MOST_SPENT = 64;
 const UNAUTHORIZED = 401;
 
 export interface LoginsParts {
@@ -119,14 +123,12 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
     state.tokens = tokens;
     state.refused = false;
     const names = namesOf(state.login);
-    for (const { renew, vault } of state.users.values()) {
-      for (const kind of ['access', 'refresh', 'idToken'] as const) {
-        const value = tokens[kind];
-        if (value === undefined) continue;
-        renew(names[kind], value);
-        vault.renew(names[kind], value);
-      }
-    }
+    const values = {
+      [names.access]: tokens.access,
+      [names.refresh]: tokens.refresh,
+      ...(tokens.idToken === undefined ? {} : { [names.idToken]: tokens.idToken }),
+    };
+    for (const { renew } of state.users.values()) renew(values);
   };
 
   /** CRASH: until a launcher has written it, a new refresh token is in memory alone. So all are told,
@@ -149,17 +151,23 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
 
   const renewed = (state: State, { values, expiresInS }: RenewedTokens): void => {
     const { access_token: access, refresh_token: refresh, id_token: idToken } = values;
-    if (access === undefined) return;
+    if (access === undefined && refresh === undefined) return;
     const now = clock();
     const before = state.tokens;
-    const expiresAt = expiresInS === undefined ? endOf(access) : now + expiresInS * 1000;
     const id = idToken ?? before.idToken;
-    if (refresh !== undefined && refresh !== before.refresh) state.spent.add(before.refresh);
+    if (refresh !== undefined && refresh !== before.refresh) {
+      state.spent = new Set([...state.spent, before.refresh].slice(-MOST_SPENT));
+    }
     // The last one to be got may have been written by a launcher that did not come to say so.
     state.unwritten = { spent: [...new Set([...state.spent, before.refresh])] };
-    state.renewedAt = now;
+    let { expiresAt } = before;
+    // Without one that can be held the old one stays, and the new refresh token is kept all the same.
+    if (access !== undefined) {
+      state.renewedAt = now;
+      expiresAt = expiresInS === undefined ? endOf(access) : now + expiresInS * 1000;
+    }
     adopt(state, {
-      access,
+      access: access ?? before.access,
       refresh: refresh ?? before.refresh,
       ...(id === undefined ? {} : { idToken: id }),
       ...(expiresAt === undefined ? {} : { expiresAt }),
@@ -187,12 +195,20 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
     if (!due(state)) return;
     const { login, scopes } = state;
     const { refresh } = user.placeholders;
-    const result = await raise(renewalCall({ login, scopes, run, refresh, clock, random }));
-    // What this run alone may not do keeps no other from it.
-    if (result.kind === 'response' || wasSent(result.denial)) {
-      state.notBefore = clock() + PATIENCE_MS;
+    const credentials = credentialsOf(login, user.environment, state.tokens, (found) =>
+      renewed(state, found),
+    );
+    user.vault = createVault(credentials, user.placeholderOf);
+    try {
+      const result = await raise(renewalCall({ login, scopes, run, refresh, clock, random }));
+      // What this run alone may not do keeps no other from it.
+      if (result.kind === 'response' || wasSent(result.denial)) {
+        state.notBefore = clock() + PATIENCE_MS;
+      }
+      if (result.kind === 'response') await drain(result);
+    } finally {
+      delete user.vault;
     }
-    if (result.kind === 'response') await drain(result);
     await state.writing;
   };
 
@@ -243,18 +259,15 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
       } else if (!state.spent.has(tokens.refresh) && state.renewing === undefined) {
         adopt(state, tokens);
       }
-      const joined = state;
       const names = namesOf(login);
       const placeholders: LoginTokens = {
         access: user.placeholderOf(names.access),
         refresh: user.placeholderOf(names.refresh),
         ...(login.idToken === undefined ? {} : { idToken: user.placeholderOf(names.idToken) }),
       };
-      const credentials = credentialsOf(login, user.environment, state.tokens, (found) =>
-        renewed(joined, found),
-      );
-      const vault = createVault(credentials, user.placeholderOf);
-      state.users.set(user.run, { ...user, placeholders, vault, notBefore: 0, hears: false });
+      // What takes a renewal in is left to its own vault.
+      const credentials = credentialsOf(login, user.environment, state.tokens, () => {});
+      state.users.set(user.run, { ...user, placeholders, notBefore: 0, hears: false });
       byRun.set(user.run, state);
       return { login, placeholders, credentials: forAgent(credentials) };
     },
@@ -267,10 +280,14 @@ export function createLogins({ raise, clock, random }: LoginsParts): Logins {
       state.writing = write(state);
     },
 
+    has(run) {
+      return byRun.has(run);
+    },
+
     of(run) {
       const state = byRun.get(run);
       const user = state?.users.get(run);
-      return state && user && { login: state.login, vault: user.vault };
+      return state && user?.vault && { login: state.login, vault: user.vault };
     },
 
     perform(call, road) {

@@ -79,7 +79,7 @@ export function prepareRun(asked: RunRequest): DaemonRun {
     logins.join(
       {
         ...{ run: id, environment, placeholderOf, notify },
-        renew: (name, value) => vault.renew(name, value),
+        renew: (values) => vault.renew(values),
       },
       request.login,
     );

@@ -191,7 +191,7 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
 
     login(id, answer) {
       // Until its login is left, and not only while it is open: the answer is waited for at its end.
-      if (logins.of(id) === undefined) open(id);
+      if (!logins.has(id)) open(id);
       logins.answer(id, answer);
     },
 

@@ -42,7 +42,7 @@ export interface CaptureParts {
   readonly known: (name: string, value?: string) => Known | undefined;
   /** False when there is no room for it. */
   readonly hold: (specs: readonly CredentialSpec[], value: string, placeholder: string) => boolean;
-  readonly renew: (name: string, value: string) => void;
+  readonly renew: (values: Readonly<Record<string, string>>) => void;
   readonly placeholderOf: (name: string, value?: string) => string;
   /** An answer with stars for every value that is held by now. */
   readonly starred: (answer: Response) => {
@@ -63,7 +63,7 @@ const MOST_ANSWER = 64 * 1024;
 /** Of one run: each is looked for in what comes back. */
 const MOST_MINTED = 256;
 /** Longer ones are not held, so the answer that has one is withheld. */
-const TOKEN = /^[!-~]{1,4096}$/;
+const TOKEN = /^[!-~]{1,16384}$/;
 /** Fields that speak of the bytes as they were. */
 export const OF_THE_BYTES = new Set([
   'content-encoding',
@@ -90,7 +90,6 @@ export function createCapture(parts: CaptureParts): Capture {
     if (!TOKEN.test(value)) return undefined;
     if (mints.kind === 'renewed') {
       const name = mints.names[key];
-      if (name !== undefined) renew(name, value);
       return name === undefined ? NOBODYS : (known(name) ?? NOBODYS);
     }
     const name = `${mints.name}.${key}`;
@@ -118,6 +117,7 @@ export function createCapture(parts: CaptureParts): Capture {
     // Also when the run has ended, or the rest cannot be held: what was spent is spent.
     if (mints.kind === 'renewed') {
       const { expiresInS } = answer;
+      renew(byName(mints.names, values));
       mints.onRenewed({ values, ...(expiresInS === undefined ? {} : { expiresInS }) });
     }
     return { text, fault, names: [...names].sort() };
@@ -154,6 +154,17 @@ export function createCapture(parts: CaptureParts): Capture {
     const headers = answer.headers.filter(([name]) => !OF_THE_BYTES.has(name));
     return shown(Buffer.from(text), headers, names);
   };
+}
+
+function byName(
+  names: Extract<Mints, { readonly kind: 'renewed' }>['names'],
+  values: Partial<Record<TokenKey, string>>,
+): Record<string, string> {
+  const pairs = Object.entries(values).flatMap(([key, value]) => {
+    const name = names[key as TokenKey];
+    return name === undefined ? [] : [[name, value] as const];
+  });
+  return Object.fromEntries(pairs);
 }
 
 /** Where a token belongs. */

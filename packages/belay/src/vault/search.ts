@@ -11,8 +11,8 @@ export interface Search {
   /** Of the needles, in bytes. */
   readonly size: number;
   add(needles: readonly Needle[]): void;
-  /** Takes out those of a credential. */
-  remove(name: string): void;
+  /** Takes out those of credentials. */
+  remove(names: ReadonlySet<string>): void;
   clear(): void;
 }
 
@@ -53,9 +53,9 @@ export function createSearch(): Search {
       }
       parts = [...others, partOf(all)];
     },
-    remove(name) {
+    remove(names) {
       parts = parts.flatMap((part) => {
-        const left = part.needles.filter((one) => one.name !== name);
+        const left = part.needles.filter((one) => !names.has(one.name));
         if (left.length === part.needles.length) return part;
         return left.length === 0 ? [] : partOf(left);
       });

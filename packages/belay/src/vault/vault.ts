@@ -47,8 +47,8 @@ export interface Vault {
     environment: string,
     answer: Response,
   ): Screened | Unreadable | Promise<Screened | Withheld>;
-  /** From now on a credential has another value. */
-  renew(name: string, value: string): void;
+  /** From now on credentials have other values, by their names. */
+  renew(values: Readonly<Record<string, string>>): void;
   /** Forgets every value. */
   clear(): void;
 }
@@ -124,14 +124,19 @@ export function createVault(
     search.add(needles);
     return true;
   };
-  const renew = (name: string, value: string): void => {
+  /** At once: each change of the search builds an automaton. */
+  const renew = (values: Readonly<Record<string, string>>): void => {
+    const sought = new Map<string, Set<string>>();
     for (const credential of held) {
-      if (credential.name !== name || credential.value === value) continue;
+      const { name, value: before } = credential;
+      const value = Object.hasOwn(values, name) ? values[name] : undefined;
+      if (value === undefined || value === before) continue;
       // What was sent under the old one may still come back.
-      search.remove(name);
-      search.add([...needlesOf(name, credential.value), ...needlesOf(name, value)]);
+      sought.set(name, new Set([...(sought.get(name) ?? []), before, value]));
       credential.value = value;
     }
+    search.remove(new Set(sought.keys()));
+    search.add([...sought].flatMap(([name, all]) => [...all].flatMap((v) => needlesOf(name, v))));
   };
 
   const starred = (answer: Response) => {

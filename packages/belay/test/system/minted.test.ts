@@ -104,8 +104,8 @@ function answer(request: IncomingMessage, reply: ServerResponse, body: string): 
   } else if (path === '/oauth/deep') {
     const token = fresh();
     json({ ok: true, team: { user: { accessToken: token } }, again: `it is ${token}` });
-  } else if (path === '/oauth/hostile') json({ access_token: hostile(4_096) });
-  else if (path === '/oauth/long') json({ access_token: hostile(4_097) });
+  } else if (path === '/oauth/hostile') json({ access_token: hostile(16_000) });
+  else if (path === '/oauth/long') json({ access_token: hostile(16_385) });
   else if (path === '/letters') reply.end('a'.repeat(2 ** 20));
   else if (path === '/oauth/registry/token') json({ token: fresh() });
   else if (path === '/oauth/word') json({ token: 'a word' });
@@ -333,7 +333,7 @@ verifies(
     const ask = curl(`${ASK} https://auth.example/oauth/hostile`);
     const letters = curl('https://api.example/letters');
     const got = await both([
-      shell(`for i in $(seq 20); do ${ask} > /dev/null || exit 1; done; ${letters} | wc -c`),
+      shell(`for i in $(seq 12); do ${ask} > /dev/null || exit 1; done; ${letters} | wc -c`),
       shell(`${member('access_token', ask)}; ${curl(`${WITH} https://api.example/echo`)}`),
       shell(curl(`-w "%{http_code}" ${ASK} https://auth.example/oauth/long`)),
       shell(curl(`${ASK} https://auth.example/oauth/own-key`)),
@@ -342,7 +342,7 @@ verifies(
       const { out, run } = got[agent];
       expect(out[0]?.trim()).toBe(`${2 ** 20}`);
       // It is a token like any other, up to a length.
-      expect(JSON.parse(out[1] ?? '').said).toBe(`Bearer ${'*'.repeat(4_096)}`);
+      expect(JSON.parse(out[1] ?? '').said).toBe(`Bearer ${'*'.repeat(16_000)}`);
       expect(out[2]).toMatch(/token.*403$/s);
       expect(out[3]).toMatch(/^{"ticket":"blp-/);
       const withheld = (await outcomes(run)).filter(({ error }) => error?.code === 'answer.token');
@@ -350,7 +350,7 @@ verifies(
         'its `access_token` cannot be held',
       ]);
     }
-    expect(tokens).toHaveLength(2 * 23);
+    expect(tokens).toHaveLength(2 * 15);
   },
   { timeoutMs: 90_000 },
 );

@@ -102,6 +102,7 @@ function openLogins() {
   const endpoint = {
     takes: 0,
     number: 0,
+    accessSize: 0,
     raisedBy: [] as string[],
     refuses: (_run: string): Step | undefined => undefined,
   };
@@ -119,7 +120,7 @@ function openLogins() {
     if (fits) endpoint.number += 1;
     const { number } = endpoint;
     const fresh = {
-      access_token: `access-token-${number}`,
+      access_token: `access-token-${number}`.padEnd(endpoint.accessSize, 'x'),
       refresh_token: `refresh-token-${number}`,
     };
     const text = JSON.stringify(fits ? { ...fresh, expires_in: 3600 } : { error: 'invalid_grant' });
@@ -138,7 +139,7 @@ function openLogins() {
     clock: () => clock.now,
     random: (size) => Buffer.alloc(size, 1),
   });
-  const launcher = { saysWrittenAfter: 0, fails: false, heard: [] as string[] };
+  const launcher = { saysWrittenAfter: 0, fails: false, heard: [] as string[], spent: 0 };
   const join = (run: string, opens = true): Record<string, string> => {
     const found = readLogin(LOGIN, home);
     const id = run as RunId;
@@ -148,8 +149,8 @@ function openLogins() {
         run: id,
         environment: ENVIRONMENT,
         placeholderOf: (name) => `blp-${name}-${'0'.repeat(32)}`,
-        renew: (name, value) => {
-          values[name] = value;
+        renew: (found) => {
+          Object.assign(values, found);
         },
         notify(notice) {
           if (notice.kind !== 'login') return;
@@ -168,6 +169,7 @@ function openLogins() {
   const done = (notice: LoginNotice): LoginAnswer => {
     const { ticket } = notice;
     if (notice.ask === 'write') {
+      launcher.spent = notice.spent.length;
       if (launcher.fails) return { ticket, failed: 'no room' };
       writeLogin(LOGIN, home, notice.spent, notice.tokens, clock.now);
       return { ticket };
@@ -319,3 +321,69 @@ verifies(
     expect(left).toBe(true);
   },
 );
+
+verifies(
+  'login.kept',
+  'a refresh token that comes with an access token over the limit is kept, with the old access token',
+  async () => {
+    vi.useFakeTimers();
+    signIn(0);
+    const { endpoint, clock, join, call } = openLogins();
+    const values = join('r-first');
+    const renewed = async (): Promise<void> => {
+      clock.now += 2 * HOUR_MS;
+      const called = call('r-first');
+      await vi.advanceTimersByTimeAsync(100);
+      await called;
+    };
+    endpoint.accessSize = 16_384;
+    await renewed();
+    expect(values['_login-claude']).toHaveLength(16_384);
+    endpoint.accessSize = 16_385;
+    await renewed();
+    expect(endpoint.number).toBe(2);
+    expect(held()).toBe('refresh-token-2');
+    expect(readLogin(LOGIN, home)?.tokens.access).toMatch(/^access-token-1x+$/);
+    endpoint.accessSize = 0;
+    await renewed();
+    expect(held()).toBe('refresh-token-3');
+    expect(values['_login-claude']).toBe('access-token-3');
+  },
+);
+
+verifies(
+  'login.kept',
+  'a login that is renewed for months is written with the last of what was spent',
+  async () => {
+    vi.useFakeTimers();
+    signIn(0);
+    const { clock, launcher, join, call } = openLogins();
+    join('r-first');
+    for (let i = 0; i < 70; i++) {
+      clock.now += 2 * HOUR_MS;
+      const called = call('r-first');
+      await vi.advanceTimersByTimeAsync(10);
+      await called;
+    }
+    expect(held()).toBe('refresh-token-70');
+    expect(launcher.spent).toBe(64);
+  },
+);
+
+verifies('login.renewed', 'what renews is at hand for as long as a renewal lasts', async () => {
+  vi.useFakeTimers();
+  signIn(0);
+  const { logins, endpoint, join, call } = openLogins();
+  endpoint.takes = 1_000;
+  join('r-first');
+  expect(logins.of('r-first' as RunId)).toBeUndefined();
+  // What its launcher answers is heard all the same.
+  expect(logins.has('r-first' as RunId)).toBe(true);
+  const called = call('r-first');
+  await vi.advanceTimersByTimeAsync(500);
+  expect(logins.of('r-first' as RunId)?.vault).toBeDefined();
+  await vi.advanceTimersByTimeAsync(1_000);
+  await called;
+  expect(held()).toBe('refresh-token-1');
+  expect(logins.of('r-first' as RunId)).toBeUndefined();
+});

@@ -139,7 +139,7 @@ verifies(
       if (part === 1) search.add(needlesOf(['bcd12345678', 'd12345678']));
     });
     expect(outs).toEqual(['--', '--a', '--a*********** *********', '--a*********** *********']);
-    search.remove('of d12345678');
+    search.remove(new Set(['of d12345678']));
     expect(shown(['d12345678 bcd12345678'], search).at(-1)).toBe('d12345678 ***********');
   },
 );
