@@ -1,7 +1,8 @@
 // What a run looks for in answers: the needles of all its credentials, in automata of which each is more
 // than twice the next one or of a size that is enough, so that a needle is built in anew a logarithmic
-// number of times however many are added. Where bytes are read from the start, the runtime's own search for the beginnings of the
-// needles comes first: it is faster while they are few, and linear (Boyer and Moore, up to 250 bytes).
+// number of times however many are added. Where bytes are read from the start, the runtime's own search
+// for the beginnings of the needles comes first: it is faster while they are few, and linear (Boyer and
+// Moore, up to 250 bytes).
 
 import { type Automaton, createAutomaton, type Needle } from './automaton.ts';
 
