@@ -64,6 +64,8 @@ const MOST_ANSWER = 64 * 1024;
 const MOST_MINTED = 256;
 /** Longer ones are not held, so the answer that has one is withheld. */
 const TOKEN = /^[!-~]{1,16384}$/;
+/** Of all tokens of one answer: what looks for them is built in one turn of the loop. */
+const MOST_TOKEN_BYTES = 24 * 1024;
 /** Fields that speak of the bytes as they were. */
 export const OF_THE_BYTES = new Set([
   'content-encoding',
@@ -107,8 +109,11 @@ export function createCapture(parts: CaptureParts): Capture {
     const names = new Set<string>();
     const values: Partial<Record<TokenKey, string>> = {};
     let fault: string | undefined;
+    // A renewal comes from an endpoint that we name, and must not be lost.
+    let left = mints.kind === 'new' ? MOST_TOKEN_BYTES : Number.POSITIVE_INFINITY;
     const text = answer.rewrite((key, token) => {
-      const taken = mint(call, environment, mints, key, token);
+      left -= token.length;
+      const taken = left < 0 ? undefined : mint(call, environment, mints, key, token);
       if (taken === undefined) fault ??= `its \`${key}\` cannot be held`;
       else values[key] = token;
       if (taken !== undefined && taken !== NOBODYS) names.add(taken.name);

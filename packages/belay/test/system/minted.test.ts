@@ -106,7 +106,9 @@ function answer(request: IncomingMessage, reply: ServerResponse, body: string): 
     json({ ok: true, team: { user: { accessToken: token } }, again: `it is ${token}` });
   } else if (path === '/oauth/hostile') json({ access_token: hostile(16_000) });
   else if (path === '/oauth/long') json({ access_token: hostile(16_385) });
-  else if (path === '/letters') reply.end('a'.repeat(2 ** 20));
+  else if (path === '/oauth/two') {
+    json({ access_token: hostile(16_000), refresh_token: hostile(16_000) });
+  } else if (path === '/letters') reply.end('a'.repeat(2 ** 20));
   else if (path === '/oauth/registry/token') json({ token: fresh() });
   else if (path === '/oauth/word') json({ token: 'a word' });
   else if (path === '/oauth/own-key') json({ ticket: fresh() });
@@ -337,6 +339,7 @@ verifies(
       shell(`${member('access_token', ask)}; ${curl(`${WITH} https://api.example/echo`)}`),
       shell(curl(`-w "%{http_code}" ${ASK} https://auth.example/oauth/long`)),
       shell(curl(`${ASK} https://auth.example/oauth/own-key`)),
+      shell(curl(`-w "%{http_code}" ${ASK} https://auth.example/oauth/two`)),
     ]);
     for (const agent of each) {
       const { out, run } = got[agent];
@@ -345,12 +348,14 @@ verifies(
       expect(JSON.parse(out[1] ?? '').said).toBe(`Bearer ${'*'.repeat(16_000)}`);
       expect(out[2]).toMatch(/token.*403$/s);
       expect(out[3]).toMatch(/^{"ticket":"blp-/);
+      expect(out[4]).toMatch(/token.*403$/s);
       const withheld = (await outcomes(run)).filter(({ error }) => error?.code === 'answer.token');
       expect(withheld.map(({ error }) => error?.reason)).toEqual([
         'its `access_token` cannot be held',
+        'its `refresh_token` cannot be held',
       ]);
     }
-    expect(tokens).toHaveLength(2 * 15);
+    expect(tokens).toHaveLength(2 * 17);
   },
   { timeoutMs: 90_000 },
 );
