@@ -106,7 +106,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchEnd> {
     : findLogin({
         ...{ config: parseBundle(bundle), asked, allow: options.allow },
         ...{ command: options.command, userHome: homedir() },
-        open: [workdir.path, ...paths.read, ...paths.write, ...(target?.readOnly ?? [])],
+        open: [workdir.path, ...paths.read, ...paths.write],
       });
   if (login !== undefined) {
     say(`belay: signed in with \`${printable(login.read.path)}\`: the agent holds placeholders`);

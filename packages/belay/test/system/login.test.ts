@@ -562,6 +562,30 @@ verifies(
 );
 
 verifies(
+  ['login.granted', 'identity.attenuate'],
+  'a sub-run uses the login that its parent uses, and none that its parent does not',
+  async () => {
+    signIn(HOUR_MS);
+    const parents = [
+      [['sleep', '60'], /it does not use the login in `.*\.credentials\.json`/, 2],
+      [['claude', 'sleep 60'], /signed in with/, 0],
+    ] as const;
+    for (const [command, said, status] of parents) {
+      const parent = place.start(['--agent', 'one'], command, how());
+      const above = await place.openRun();
+      const below = await run('one', ASK, ['--parent', above]);
+      expect(below.stderr).toMatch(said);
+      expect(below.status).toBe(status);
+      await place.session.belay(['kill', above]);
+      await parent.ended;
+    }
+    expect(used).toHaveLength(1);
+    expect(renewals).toEqual([]);
+  },
+  { timeoutMs: 60_000 },
+);
+
+verifies(
   'login.bad-file',
   'a file that is broken, no file, too large or a link is one clear line with a hint',
   async () => {
