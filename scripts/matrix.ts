@@ -4,7 +4,7 @@
 //
 //   node scripts/matrix.ts [MUTANT...]
 
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
@@ -18,6 +18,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { citationsBelow } from '../packages/belay/test/citations.ts';
 import { ORDINARY_UID, otherUidProblem } from '../packages/belay/test/installed.ts';
 import { installBeside, installPacked, ROOT } from '../packages/belay/test/packed.ts';
@@ -33,6 +34,7 @@ import {
 import { parseMutant } from './mutant.ts';
 import { runTests, treeDigest } from './run-tests.ts';
 
+const run = promisify(execFile);
 const SYSTEM_TIMEOUT_MS = 20 * 60_000;
 const MUTANT_TIMEOUT_MS = 5 * 60_000;
 const TESTS = 'packages/belay/test';
@@ -113,7 +115,10 @@ function chownTree(folder: string): void {
   chownSync(folder, ORDINARY_UID, ORDINARY_UID);
 }
 
-async function tryMutant(patch: string): Promise<readonly TestResult[]> {
+/** Tries a mutant that is built. */
+type Try = () => Promise<readonly TestResult[]>;
+
+async function prepare(patch: string): Promise<Try> {
   const startedMs = performance.now();
   const name = basename(patch, '.patch');
   const row = (id: string, state: TestResult['state'], reason?: string): TestResult => ({
@@ -124,75 +129,74 @@ async function tryMutant(patch: string): Promise<readonly TestResult[]> {
     durationMs: Math.round(performance.now() - startedMs),
   });
   const { ids, files: named, problem } = parseMutant(readFileSync(patch, 'utf8'));
-  if (problem !== undefined) return [row(ids.join(' ') || '?', 'failed', problem)];
+  if (problem !== undefined) return async () => [row(ids.join(' ') || '?', 'failed', problem)];
 
   const copy = copyTree();
-  try {
-    for (const modules of MODULES) symlinkSync(join(ROOT, modules), join(copy, modules));
-    const applied = spawnSync('git', ['apply', '--whitespace=nowarn', patch], {
-      cwd: copy,
-      encoding: 'utf8',
-      // Not a repository, whatever stands above the copy.
-      env: { ...process.env, GIT_CEILING_DIRECTORIES: dirname(copy) },
-    });
-    if (applied.status !== 0) {
-      return ids.map((id) => row(id, 'failed', `no longer applies: ${applied.stderr.trim()}`));
-    }
-    // Only what the patch changed is built again.
-    cpSync(join(ROOT, 'packages/belay/dist'), join(copy, 'packages/belay/dist'), {
-      recursive: true,
-      preserveTimestamps: true,
-    });
-    const built = spawnSync(join(ROOT, 'node_modules/.bin/tsc'), ['-b'], {
-      cwd: copy,
-      encoding: 'utf8',
-    });
-    if (built.status !== 0)
-      return ids.map((id) => row(id, 'failed', `does not build:\n${built.stdout}`));
-
-    const cited = citationsBelow(join(copy, TESTS)).filter(
-      ({ id, file }) => ids.includes(id) && (named.length === 0 || named.includes(file)),
-    );
-    const astray = named.find((name) => !cited.some(({ file }) => file === name));
-    if (astray !== undefined) {
-      return ids.map((id) => row(id, 'failed', `\`${astray}\` cites none of its ids`));
-    }
-    const files = cited.map(({ file }) =>
-      file.endsWith('.txt') ? 'scripts/scripts.test.ts' : file,
-    );
-    const { results, output } = await runTests({
-      root: copy,
-      projects: ['unit', 'system'],
-      files: [...new Set(files)].map((file) => join(copy, TESTS, file)),
-      ids,
-      // One id is answered by its first failure; another id may still need the rest.
-      bail: ids.length === 1,
-      // Unit tests read the sources; packing for them would only take time.
-      env: files.every((file) => file.startsWith('unit/'))
-        ? {}
-        : { BELAY_INSTALLED: installBeside(await installPacked(), copy) },
-      into: join(copy, '.cache/results.json'),
-      timeoutMs: MUTANT_TIMEOUT_MS,
-      quiet: true,
-    });
-    // A sandbox that cannot even be built fails every test, and shows nothing about a guard.
-    const [problem] = results.problems;
-    if (problem !== undefined) {
-      process.stdout.write(output);
-      return ids.map((id) => row(id, 'failed', `its tests could not run: ${problem}`));
-    }
-    return ids.map((id) => {
-      const mine = results.tests.filter((test) => idsOf(test.name).includes(id));
-      const ran = mine.filter(({ state }) => state !== 'skipped');
-      if (ran.some(({ state }) => state === 'failed')) return row(id, 'passed');
-      const excuse = mine.find(({ reason }) => reason !== undefined)?.reason;
-      if (ran.length === 0 && excuse !== undefined) return row(id, 'skipped', excuse);
-      process.stdout.write(output);
-      return row(id, 'failed', ran.length === 0 ? 'no test of it ran' : 'it survives');
-    });
-  } finally {
+  const failed = (reason: string): Try => {
     rmSync(copy, { recursive: true, force: true });
+    return async () => ids.map((id) => row(id, 'failed', reason));
+  };
+  for (const modules of MODULES) symlinkSync(join(ROOT, modules), join(copy, modules));
+  const applied = spawnSync('git', ['apply', '--whitespace=nowarn', patch], {
+    cwd: copy,
+    encoding: 'utf8',
+    // Not a repository, whatever stands above the copy.
+    env: { ...process.env, GIT_CEILING_DIRECTORIES: dirname(copy) },
+  });
+  if (applied.status !== 0) return failed(`no longer applies: ${applied.stderr.trim()}`);
+  // Only what the patch changed is built again.
+  cpSync(join(ROOT, 'packages/belay/dist'), join(copy, 'packages/belay/dist'), {
+    recursive: true,
+    preserveTimestamps: true,
+  });
+  try {
+    await run(join(ROOT, 'node_modules/.bin/tsc'), ['-b'], { cwd: copy });
+  } catch (error) {
+    return failed(`does not build:\n${(error as { stdout?: string }).stdout ?? error}`);
   }
+
+  const cited = citationsBelow(join(copy, TESTS)).filter(
+    ({ id, file }) => ids.includes(id) && (named.length === 0 || named.includes(file)),
+  );
+  const astray = named.find((name) => !cited.some(({ file }) => file === name));
+  if (astray !== undefined) return failed(`\`${astray}\` cites none of its ids`);
+  const files = cited.map(({ file }) => (file.endsWith('.txt') ? 'scripts/scripts.test.ts' : file));
+  return async () => {
+    try {
+      const { results, output } = await runTests({
+        root: copy,
+        projects: ['unit', 'system'],
+        files: [...new Set(files)].map((file) => join(copy, TESTS, file)),
+        ids,
+        // One id is answered by its first failure; another id may still need the rest.
+        bail: ids.length === 1,
+        // Unit tests read the sources; packing for them would only take time.
+        env: files.every((file) => file.startsWith('unit/'))
+          ? {}
+          : { BELAY_INSTALLED: installBeside(await installPacked(), copy) },
+        into: join(copy, '.cache/results.json'),
+        timeoutMs: MUTANT_TIMEOUT_MS,
+        quiet: true,
+      });
+      // A sandbox that cannot even be built fails every test, and shows nothing about a guard.
+      const [problem] = results.problems;
+      if (problem !== undefined) {
+        process.stdout.write(output);
+        return ids.map((id) => row(id, 'failed', `its tests could not run: ${problem}`));
+      }
+      return ids.map((id) => {
+        const mine = results.tests.filter((test) => idsOf(test.name).includes(id));
+        const ran = mine.filter(({ state }) => state !== 'skipped');
+        if (ran.some(({ state }) => state === 'failed')) return row(id, 'passed');
+        const excuse = mine.find(({ reason }) => reason !== undefined)?.reason;
+        if (ran.length === 0 && excuse !== undefined) return row(id, 'skipped', excuse);
+        process.stdout.write(output);
+        return row(id, 'failed', ran.length === 0 ? 'no test of it ran' : 'it survives');
+      });
+    } finally {
+      rmSync(copy, { recursive: true, force: true });
+    }
+  };
 }
 
 /** Check by { as root, as an ordinary uid, mutant }. */
@@ -255,8 +259,16 @@ async function main(only: readonly string[]): Promise<void> {
     }
   }
   const mutants: TestResult[] = [];
-  for (const patch of problems.length === 0 ? patches : []) {
-    const rows = await tryMutant(join(ROOT, patch));
+  // While one is tried, the next one is built.
+  const left = problems.length === 0 ? patches.map((patch) => join(ROOT, patch)) : [];
+  let next = left[0] === undefined ? undefined : await prepare(left[0]);
+  for (let i = 1; next !== undefined; i++) {
+    const following = left[i];
+    const [rows, prepared]: [readonly TestResult[], Try | undefined] = await Promise.all([
+      next(),
+      following === undefined ? undefined : prepare(following),
+    ]);
+    next = prepared;
     for (const { name, state } of rows) process.stdout.write(`${state}: ${name}\n`);
     mutants.push(...rows);
   }
